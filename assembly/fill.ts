@@ -1,0 +1,23 @@
+// y[i] = bits, over contiguous 32-bit words.
+import { Output } from './record';
+
+@unmanaged
+export class FillArgs {
+  y: Output;
+  /** The 32-bit pattern: float bits for f32, the value for i32. */
+  bits: i32;
+  /** Number of 32-bit words. */
+  count: i32;
+}
+
+/** Words per tile. */
+export const FILL_TILE: i32 = 16384;
+
+/** Fills `count` 32-bit words. */
+export function fill(args: FillArgs, first: i32, last: i32, lane: i32): void {
+  const end = min(args.count, last * FILL_TILE);
+  const bits = i32x4.splat(args.bits);
+  let i = first * FILL_TILE;
+  for (; i + 4 <= end; i += 4) v128.store(args.y + (<usize>i << 2), bits);
+  for (; i < end; i++) store<i32>(args.y + (<usize>i << 2), args.bits);
+}

@@ -1,0 +1,168 @@
+// Running a program: a list of commands, each a kernel and its record, walked inside wasm.
+//
+// Threads walk nothing by themselves: the calling thread publishes one command at a time as a *ticket*, the word
+// `tiles << 32 | next`. Whoever swaps in a larger `next` owns the tiles in between; the command is over when as many tiles are
+// done as it has. So nobody waits for a thread that took no tile: a worker that sleeps, is still starting or is gone costs
+// nothing. Threads decide only who computes which tile, never how, so results do not depend on them.
+import {
+  ARGS, BUSY, CURRENT, DONE, EPOCH, FAILED, HEARTBEAT, KERNEL, LANES, LANE_BYTES, LANE_STATE, PARKED, STATUS, STOP, TICKET,
+  TIMEOUT, field,
+} from './control';
+import { WORKER_FAILED, WORKER_LOST, report } from './status';
+import { dispatch } from './generated/dispatch';
+
+// @ts-ignore: decorator
+@external('env', 'now')
+declare function now(): f64;
+
+/** One command of a program; `work` is its estimated time on one thread in nanoseconds. */
+@unmanaged
+export class Command {
+  kernel: i32;
+  args: usize;
+  tiles: i32;
+  work: f32;
+}
+
+/** Less work than this is done by the calling thread alone: handing it out costs about 1 us per thread. */
+const SHARE_NANOSECONDS: f32 = 20000;
+/** From this much work on parked workers are woken, which takes them 20 to 80 us. */
+const WAKE_NANOSECONDS: f32 = 200000;
+/** How long an idle worker spins before it parks. */
+const SPIN_MILLISECONDS: f64 = 0.1;
+/** Polls of the control block between two looks at the clock. */
+const POLLS_PER_CLOCK: i32 = 256;
+
+/**
+ * Runs `count` commands in order and returns the status: 0, or the code of the first error.
+ * A command starts when all tiles of the one before are finished.
+ */
+export function run(program: usize, count: i32): i32 {
+  store<i32>(field(STATUS), 0);
+  for (let i = 0; i < count; i++) {
+    const command = changetype<Command>(program + <usize>i * offsetof<Command>());
+    store<i32>(field(CURRENT), i);
+    if (ASC_FEATURE_THREADS) {
+      if (command.work >= SHARE_NANOSECONDS && command.tiles > 1 && load<i32>(field(LANES)) > 1) share(command);
+      else dispatch(command.kernel, command.args, 0, command.tiles, 0);
+    } else {
+      dispatch(command.kernel, command.args, 0, command.tiles, 0);
+    }
+    const status = load<i32>(field(STATUS));
+    if (status) return status;
+  }
+  return 0;
+}
+
+/** Publishes a command, helps to compute it, and returns when its last tile is done or a worker is lost. */
+function share(command: Command): void {
+  const tiles = command.tiles;
+  store<i32>(field(KERNEL), command.kernel);
+  store<usize>(field(ARGS), command.args);
+  atomic.store<i32>(field(DONE), 0);
+  atomic.store<u64>(field(TICKET), <u64>tiles << 32);
+  if (command.work >= WAKE_NANOSECONDS && atomic.load<i32>(field(PARKED)) > 0) wake();
+  while (takeTiles(0)) {}
+  awaitOthers(tiles);
+}
+
+/** Wakes every parked worker. */
+export function wake(): void {
+  if (ASC_FEATURE_THREADS) {
+    atomic.add<i32>(field(EPOCH), 1);
+    atomic.notify(field(EPOCH), -1);
+  }
+}
+
+/** Takes a share of the published tiles and computes it; false if none was left. */
+function takeTiles(lane: i32): bool {
+  const ticket = field(TICKET);
+  let word = atomic.load<u64>(ticket);
+  while (<i32>word < <i32>(word >> 32)) {
+    const tiles = <i32>(word >> 32);
+    const next = <i32>word;
+    // Guided self-scheduling: a fifth of an even share, so that a slow thread is left with little at the end.
+    const count = max(1, (tiles - next) / (5 * load<i32>(field(LANES))));
+    const seen = atomic.cmpxchg<u64>(ticket, word, word + <u64>count);
+    if (seen == word) {
+      const lanes = field(LANE_STATE) + <usize>lane * LANE_BYTES;
+      atomic.store<i32>(lanes + BUSY, 1);
+      dispatch(load<i32>(field(KERNEL)), load<usize>(field(ARGS)), next, next + count, lane);
+      atomic.add<i32>(lanes + HEARTBEAT, 1);
+      atomic.store<i32>(lanes + BUSY, 0);
+      atomic.add<i32>(field(DONE), count);
+      return true;
+    }
+    word = seen;
+  }
+  return false;
+}
+
+/** Spins until all tiles are done. A worker that trapped, or holds tiles without a heartbeat, ends the wait with a report. */
+function awaitOthers(tiles: i32): void {
+  let polls = 0;
+  let beats = 0;
+  let since: f64 = 0;
+  while (atomic.load<i32>(field(DONE)) < tiles) {
+    if (atomic.load<i32>(field(FAILED))) {
+      report(WORKER_FAILED, atomic.load<i32>(field(FAILED)), load<i32>(field(LANES)));
+      return;
+    }
+    if (++polls < POLLS_PER_CLOCK) continue;
+    polls = 0;
+    const time = now();
+    const sum = heartbeats();
+    if (since == 0 || sum != beats) {
+      beats = sum;
+      since = time;
+    } else if (time - since > <f64>load<f32>(field(TIMEOUT))) {
+      report(WORKER_LOST, busyLane(), load<i32>(field(LANES)));
+      return;
+    }
+  }
+}
+
+function heartbeats(): i32 {
+  let sum = 0;
+  for (let lane = 1; lane < load<i32>(field(LANES)); lane++) {
+    sum += atomic.load<i32>(field(LANE_STATE) + <usize>lane * LANE_BYTES + HEARTBEAT);
+  }
+  return sum;
+}
+
+function busyLane(): i32 {
+  for (let lane = 1; lane < load<i32>(field(LANES)); lane++) {
+    if (atomic.load<i32>(field(LANE_STATE) + <usize>lane * LANE_BYTES + BUSY)) return lane;
+  }
+  return 0;
+}
+
+/** A worker's life: take tiles, spin a little, park until woken, until `stop` is set. Its thread does nothing else. */
+export function work(lane: i32): void {
+  if (!ASC_FEATURE_THREADS) return;
+  let polls = 0;
+  let idleSince: f64 = 0;
+  while (!atomic.load<i32>(field(STOP))) {
+    if (takeTiles(lane)) {
+      idleSince = 0;
+      continue;
+    }
+    if (++polls < POLLS_PER_CLOCK) continue;
+    polls = 0;
+    const time = now();
+    if (idleSince == 0) idleSince = time;
+    else if (time - idleSince > SPIN_MILLISECONDS) {
+      park();
+      idleSince = 0;
+    }
+  }
+}
+
+/** Sleeps until `wake`. Work or a stop that comes between the check and the sleep raises the epoch, so it is not missed. */
+function park(): void {
+  const epoch = atomic.load<i32>(field(EPOCH));
+  atomic.add<i32>(field(PARKED), 1);
+  const word = atomic.load<u64>(field(TICKET));
+  if (<i32>word >= <i32>(word >> 32) && !atomic.load<i32>(field(STOP))) atomic.wait<i32>(field(EPOCH), epoch, -1);
+  atomic.sub<i32>(field(PARKED), 1);
+}

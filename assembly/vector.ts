@@ -1,0 +1,38 @@
+// Words for four f32 lanes that every kernel shares.
+
+/** a * b + c: one rounding in the relaxed build, two in the plain one. The only place where the builds differ. */
+// @ts-ignore: decorator
+@inline
+export function madd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c);
+  else return f32x4.add(f32x4.mul(a, b), c);
+}
+
+/** min(max(x, lo), hi), keeping NaN. pmin and pmax are one instruction where f32x4.min and max are eight on x86. */
+// @ts-ignore: decorator
+@inline
+export function clamp(x: v128, lo: v128, hi: v128): v128 {
+  return f32x4.pmin(f32x4.pmax(x, lo), hi);
+}
+
+/** Sum of the four lanes, as (0 + 2) + (1 + 3). */
+// @ts-ignore: decorator
+@inline
+export function sumLanes(x: v128): f32 {
+  const pairs = f32x4.add(x, v128.shuffle<f32>(x, x, 2, 3, 2, 3));
+  return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1);
+}
+
+/** Stores the first `count` (1 to 4) lanes. Loads may run past a buffer's end (64 bytes of slack), stores never do. */
+// @ts-ignore: decorator
+@inline
+export function storeLanes(address: usize, x: v128, count: i32): void {
+  if (count >= 4) {
+    v128.store(address, x);
+  } else {
+    if (count & 2) {
+      v128.store64_lane(address, x, 0);
+      if (count & 1) v128.store32_lane(address, x, 2, 8);
+    } else if (count & 1) v128.store32_lane(address, x, 0);
+  }
+}
