@@ -1,0 +1,298 @@
+// The engine: one memory, one module, one heap, one pool of workers. `init` makes it, `shutdown` ends it.
+import {
+  COMMAND,
+  DETAIL,
+  EXTENT,
+  INDEX_OUT_OF_RANGE,
+  LANES,
+  MAX_LANES,
+  SCRATCH,
+  SCRATCH_STRIDE,
+  TIMEOUT,
+  WORKER_FAILED,
+} from '../generated/kernels.ts';
+import type { Command } from './command.ts';
+import { WorkerError } from './errors.ts';
+import { Heap, type HeapStatistics, roundUp } from './heap.ts';
+import { LinearMemory } from './memory.ts';
+import { automaticThreads, controlBytes, supportsThreads, WorkerPool } from './pool.ts';
+import { programBytes, writeProgram } from './program.ts';
+import type { Storage } from './storage.ts';
+import { type Build, instantiateKernels, type KernelExports, loadModule, supportsRelaxed, type WasmSource } from './wasm.ts';
+
+/** Options of `init`. */
+export interface InitOptions {
+  /** Threads, the calling one included; `'auto'` takes the processors, 8 at most, where the runtime can share memory. Default `'auto'`. */
+  threads?: number | 'auto' | undefined;
+  /** Pins the plain SIMD build, which gives the same bits on every engine and machine. Default false. */
+  deterministic?: boolean | undefined;
+  /** Which kernels: `'auto'` is relaxed where the runtime accepts it. Default `'auto'`. */
+  build?: 'auto' | Build | undefined;
+  /** The module, where it may not be compiled from bytes (edge workers) or is served from a file. It must match `build` and `threads`. */
+  wasm?: WasmSource | undefined;
+  /** Most bytes of linear memory; default 4 GB. */
+  maxMemory?: number | undefined;
+  /** Puts canaries behind every buffer and NaN into fresh memory, and checks them after every run. Slow. Default false. */
+  debug?: boolean | undefined;
+  /** Milliseconds after which a worker that holds work without moving counts as lost. Default 10,000. */
+  workerTimeout?: number | undefined;
+}
+
+const OPTIONS = ['threads', 'deterministic', 'build', 'wasm', 'maxMemory', 'debug', 'workerTimeout'];
+
+/** Counters of linear memory, in bytes. */
+export interface MemoryStatistics extends HeapStatistics {
+  /** What the WebAssembly memory has grown to. */
+  memoryBytes: number;
+}
+
+/** Why a run ended early; `command` is its index in the program. */
+export interface RunFailure {
+  code: number;
+  command: number;
+  detail: number;
+  extent: number;
+}
+
+/** The running engine. Everything above reaches memory and kernels through it. */
+export class Engine {
+  readonly build: Build;
+  readonly threads: number;
+  readonly memory: LinearMemory;
+  readonly heap: Heap;
+  readonly debug: boolean;
+  readonly #kernels: KernelExports;
+  readonly #module: WebAssembly.Module;
+  readonly #control: number;
+  #pool: WorkerPool | null = null;
+  #staging = 0;
+  #stagingBytes = 0;
+  #scratch = 0;
+  #scratchStride = 0;
+
+  constructor(settings: Settings, module: WebAssembly.Module, memory: LinearMemory, kernels: KernelExports) {
+    this.build = settings.build;
+    this.threads = settings.threads;
+    this.debug = settings.debug;
+    this.memory = memory;
+    this.#kernels = kernels;
+    this.#module = module;
+    this.#control = roundUp(Math.max(1024, kernels.heapBase() >>> 0), 64);
+    memory.ensure(this.#control + controlBytes);
+    memory.u8.fill(0, this.#control, this.#control + controlBytes);
+    memory.i32[(this.#control + LANES) >>> 2] = this.threads;
+    memory.f32[(this.#control + TIMEOUT) >>> 2] = settings.workerTimeout;
+    kernels.initialise(this.#control);
+    this.heap = new Heap(memory, this.#control + controlBytes, settings.debug);
+    this.#startWorkers();
+  }
+
+  #startWorkers(): void {
+    if (this.threads > 1) this.#pool = new WorkerPool(this.#module, this.memory, this.#control, this.threads);
+  }
+
+  /** Gives a storage its memory. */
+  allocate(storage: Storage): void {
+    storage.address = this.heap.allocate(storage.bytes);
+    storage.state = 'live';
+    storage.owner = this;
+  }
+
+  /** Writes commands to the staging area and runs them: how a single op call is executed. */
+  execute(commands: readonly Command[]): RunFailure | null {
+    const bytes = programBytes(commands);
+    if (bytes > this.#stagingBytes) {
+      if (this.#staging) this.heap.free(this.#staging);
+      this.#staging = this.#stagingBytes = 0;
+      const size = Math.max(65536, 2 * bytes);
+      this.#staging = this.heap.allocate(size);
+      this.#stagingBytes = size;
+    }
+    let scratch = 0;
+    for (const { grid } of commands) scratch = Math.max(scratch, grid.scratch ?? 0);
+    this.reserveScratch(scratch);
+    writeProgram(this.memory, this.#staging, commands);
+    return this.run(this.#staging, commands.length);
+  }
+
+  /** Makes sure every thread has `bytes` of scratch memory. */
+  reserveScratch(bytes: number): void {
+    if (bytes <= this.#scratchStride) return;
+    const stride = roundUp(bytes + 64, 4096) + 64;
+    const address = this.heap.allocate(stride * this.threads);
+    if (this.#scratch) this.heap.free(this.#scratch);
+    this.#scratch = address;
+    this.#scratchStride = stride;
+    this.#word(SCRATCH, address);
+    this.#word(SCRATCH_STRIDE, stride);
+  }
+
+  /** Runs a program that lies in memory. Throws WorkerError if a worker is lost; other failures are returned to be named. */
+  run(program: number, count: number): RunFailure | null {
+    if (this.#pool?.broken) this.#replacePool();
+    const code = this.#kernels.run(program, count);
+    if (this.debug) this.heap.checkCanaries();
+    if (code === 0) return null;
+    const failure = { code, command: this.#read(COMMAND), detail: this.#read(DETAIL), extent: this.#read(EXTENT) };
+    if (code === INDEX_OUT_OF_RANGE) return failure;
+    this.#replacePool();
+    throw new WorkerError(
+      code === WORKER_FAILED
+        ? `worker ${failure.detail} of ${failure.extent} died in the middle of a run; new workers have been started`
+        : `worker ${failure.detail} of ${failure.extent} has not moved for too long; new workers have been started`,
+    );
+  }
+
+  /** Counters of linear memory. */
+  statistics(): MemoryStatistics {
+    return { ...this.heap.statistics, memoryBytes: this.memory.bytes };
+  }
+
+  /** Ends the workers. */
+  async stop(): Promise<void> {
+    await this.#pool?.stop();
+  }
+
+  #replacePool(): void {
+    this.#pool?.kill();
+    this.#startWorkers();
+  }
+
+  #word(field: number, value: number): void {
+    this.memory.u32[(this.#control + field) >>> 2] = value;
+  }
+
+  #read(field: number): number {
+    return this.memory.i32[(this.#control + field) >>> 2]!;
+  }
+}
+
+interface Settings {
+  build: Build;
+  threads: number;
+  maxMemory: number;
+  debug: boolean;
+  workerTimeout: number;
+  wasm: WasmSource | undefined;
+}
+
+/** Checks the options and fills in what `'auto'` means here. */
+function settingsOf(options: InitOptions): Settings {
+  for (const name of Object.keys(options))
+    if (!OPTIONS.includes(name)) throw new TypeError(`init: unknown option '${name}', known are ${OPTIONS.join(', ')}`);
+  const { threads = 'auto', deterministic = false, build = 'auto', maxMemory = 2 ** 32, debug = false } = options;
+  if (build !== 'auto' && build !== 'simd' && build !== 'relaxed')
+    throw new RangeError(`init: build is 'auto', 'simd' or 'relaxed', got '${build}'`);
+  if (deterministic && build === 'relaxed')
+    throw new RangeError("init: deterministic needs the simd build, but build is 'relaxed'");
+  if (build === 'relaxed' && !supportsRelaxed()) throw new RangeError('init: this runtime does not accept relaxed SIMD');
+  if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_LANES))
+    throw new RangeError(`init: threads is 'auto' or a whole number from 1 to ${MAX_LANES}, got ${threads}`);
+  if (!(maxMemory >= 2 ** 20)) throw new RangeError(`init: maxMemory is a number of bytes from 1 MB up, got ${maxMemory}`);
+  const { workerTimeout = 10_000 } = options;
+  if (!(workerTimeout > 0)) throw new RangeError(`init: workerTimeout is a number of milliseconds, got ${workerTimeout}`);
+  const relaxed = build === 'relaxed' || (build === 'auto' && !deterministic && supportsRelaxed());
+  const wanted = threads === 'auto' ? automaticThreads() : threads;
+  return {
+    build: relaxed ? 'relaxed' : 'simd',
+    threads: supportsThreads() ? wanted : 1,
+    maxMemory,
+    debug,
+    workerTimeout,
+    wasm: options.wasm,
+  };
+}
+
+let current: Engine | null = null;
+let starting: Promise<void> | null = null;
+let settings: Settings | null = null;
+const onShutdown: (() => void)[] = [];
+
+/** The running engine; throws if there is none. */
+export function engine(): Engine {
+  if (!current) throw new Error('feathermap: call `await init()` first');
+  return current;
+}
+
+/** Registers what a layer above must forget when the engine ends. */
+export function whenShutDown(callback: () => void): void {
+  onShutdown.push(callback);
+}
+
+function sameSettings(a: Settings, b: Settings): boolean {
+  return (Object.keys(a) as (keyof Settings)[]).every((key) => a[key] === b[key]);
+}
+
+/**
+ * Starts the engine: picks the kernels, makes the memory, starts the workers (without waiting for them).
+ * Calling it again with the same options does nothing; with others it throws until `shutdown()`.
+ *
+ * @throws TypeError for an unknown option, RangeError for a bad value, Error if the engine runs with other options
+ * @example
+ * ```ts
+ * import { init, tensor } from 'feathermap';
+ * await init({ threads: 1 });
+ * console.log(tensor([1, 2, 3]).data());
+ * ```
+ */
+export async function init(options: InitOptions = {}): Promise<void> {
+  const wanted = settingsOf(options);
+  if (settings) {
+    if (!sameSettings(settings, wanted)) throw new Error('init: the engine runs with other options; call shutdown() first');
+    return starting ?? undefined;
+  }
+  settings = wanted;
+  starting = start(wanted);
+  try {
+    await starting;
+  } catch (error) {
+    settings = null;
+    throw error;
+  } finally {
+    starting = null;
+  }
+}
+
+async function start(wanted: Settings): Promise<void> {
+  const shared = wanted.threads > 1;
+  const module = await loadModule(wanted.build, shared, wanted.wasm);
+  const memory = new LinearMemory(wanted.maxMemory, shared);
+  current = new Engine(wanted, module, memory, await instantiateKernels(module, memory.memory));
+}
+
+/**
+ * Ends the engine and its workers. All tensors are gone; `init` may then be called with other options.
+ *
+ * @example
+ * ```ts
+ * import { init, shutdown } from 'feathermap';
+ * await init({ threads: 2 });
+ * await shutdown();
+ * await init({ threads: 1 });
+ * ```
+ */
+export async function shutdown(): Promise<void> {
+  await starting;
+  const ending = current;
+  current = null;
+  settings = null;
+  for (const callback of onShutdown) callback();
+  await ending?.stop();
+}
+
+/**
+ * Counters of linear memory: bytes in use, the most that were, what the heap reserved, what the memory has grown to.
+ *
+ * @example
+ * ```ts
+ * import { init, memoryStatistics, zeros } from 'feathermap';
+ * await init();
+ * const before = memoryStatistics().allocatedBytes;
+ * const x = zeros([1024]);
+ * if (memoryStatistics().allocatedBytes - before < 4096) throw new Error('where did it go?');
+ * x.dispose();
+ * ```
+ */
+export function memoryStatistics(): MemoryStatistics {
+  return engine().statistics();
+}

@@ -1,0 +1,9 @@
+/** Linear memory cannot grow by what is needed. The engine goes on working; release something or raise `maxMemory`. */
+export class OutOfMemoryError extends Error {
+  override name = 'OutOfMemoryError';
+}
+
+/** A worker thread died or stopped moving in the middle of a run. The results of that run are lost; the next run starts new workers. */
+export class WorkerError extends Error {
+  override name = 'WorkerError';
+}

@@ -1,0 +1,104 @@
+// Worker threads. A worker instantiates the same module on the same memory and spends its life inside wasm (assembly/run.ts);
+// this file starts, watches and ends it. Nothing waits for a worker to come up: the calling thread computes alone until then.
+import { CONTROL_BYTES, EPOCH, FAILED, STOP } from '../generated/kernels.ts';
+import { workerSource } from '../generated/worker.ts';
+import type { LinearMemory } from './memory.ts';
+
+/** What a new worker is told. */
+export interface WorkerOrder {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  control: number;
+  lane: number;
+}
+
+/** The few things the pool needs of a worker on any platform. */
+interface WorkerHandle {
+  terminate(): unknown;
+  ended: Promise<void>;
+}
+
+type NodeWorkerThreads = typeof import('node:worker_threads');
+
+/** Node's worker_threads, without an import that browsers and bundlers would stumble over. */
+function nodeWorkerThreads(): NodeWorkerThreads | undefined {
+  return globalThis.process?.getBuiltinModule?.('node:worker_threads');
+}
+
+/** Whether this runtime can share memory with workers. Edge workers have SharedArrayBuffer but no Worker. */
+export function supportsThreads(): boolean {
+  if (typeof SharedArrayBuffer === 'undefined') return false;
+  if ((globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === false) return false;
+  return nodeWorkerThreads() !== undefined;
+}
+
+/** Threads that `threads: 'auto'` means: the logical processors, 8 at most. */
+export function automaticThreads(): number {
+  const processors = globalThis.navigator?.hardwareConcurrency ?? nodeProcessors();
+  return Math.max(1, Math.min(8, processors));
+}
+
+function nodeProcessors(): number {
+  return globalThis.process?.getBuiltinModule?.('node:os').availableParallelism() ?? 1;
+}
+
+function startWorker(order: WorkerOrder, onFailure: () => void): WorkerHandle {
+  const { Worker } = nodeWorkerThreads()!;
+  const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(workerSource)}`), { workerData: order });
+  worker.unref();
+  const ended = new Promise<void>((resolve) => {
+    worker.on('error', onFailure);
+    worker.on('exit', (code) => {
+      if (code) onFailure();
+      resolve();
+    });
+  });
+  return { terminate: () => worker.terminate(), ended };
+}
+
+/** The workers of an engine, lanes 1 to `lanes - 1`; lane 0 is the thread that calls. */
+export class WorkerPool {
+  /** True once a worker has died: the engine then replaces the whole pool before the next run. */
+  broken = false;
+  readonly #workers: WorkerHandle[] = [];
+  readonly #memory: LinearMemory;
+  readonly #control: number;
+
+  constructor(module: WebAssembly.Module, memory: LinearMemory, control: number, lanes: number) {
+    this.#memory = memory;
+    this.#control = control;
+    this.#word(STOP, 0);
+    this.#word(FAILED, 0);
+    for (let lane = 1; lane < lanes; lane++)
+      this.#workers.push(
+        startWorker({ module, memory: memory.memory, control, lane }, () => {
+          this.broken = true;
+        }),
+      );
+  }
+
+  /** Asks the workers to leave and waits until they have. */
+  async stop(): Promise<void> {
+    this.#word(STOP, 1);
+    this.#wake();
+    await Promise.all(this.#workers.map((worker) => worker.ended));
+  }
+
+  /** Ends the workers wherever they are. */
+  kill(): void {
+    for (const worker of this.#workers) worker.terminate();
+  }
+
+  #word(field: number, value: number): void {
+    Atomics.store(this.#memory.i32, (this.#control + field) >>> 2, value);
+  }
+
+  #wake(): void {
+    const index = (this.#control + EPOCH) >>> 2;
+    Atomics.add(this.#memory.i32, index, 1);
+    Atomics.notify(this.#memory.i32, index);
+  }
+}
+
+/** Bytes the control block takes. */
+export const controlBytes: number = CONTROL_BYTES;

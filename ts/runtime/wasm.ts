@@ -1,0 +1,80 @@
+// Which build of the kernels to use, where its bytes come from, and how it is instantiated.
+import { instantiate } from '@assemblyscript/loader';
+
+/** The exports of every build (assembly/index.ts). */
+export interface KernelExports {
+  /** Tells this instance where the control block lies. */
+  initialise(control: number): void;
+  /** Runs `count` commands; 0 or the code of the first error. */
+  run(program: number, count: number): number;
+  /** Wakes parked workers. */
+  wake(): void;
+  /** A worker's life; returns when the control block says stop. */
+  work(lane: number): void;
+  /** First address behind the static data. */
+  heapBase(): number;
+}
+
+/** What users may pass as `init({ wasm })`. */
+export type WasmSource =
+  | WebAssembly.Module
+  | BufferSource
+  | Response
+  | { default: WebAssembly.Module }
+  | Promise<WebAssembly.Module | BufferSource | Response | { default: WebAssembly.Module }>;
+
+/** `simd` runs everywhere and gives the same bits everywhere; `relaxed` uses fused multiply-add where the engine has it. */
+export type Build = 'simd' | 'relaxed';
+
+// (module (func (param) (result v128) v128.const 0, v128.const 0, v128.const 0, f32x4.relaxed_madd))
+// biome-ignore format: one module
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 61, 1, 59, 0,
+  253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  253, 133, 2, 11,
+]);
+
+/** Whether this runtime accepts relaxed SIMD. Node 20 and old Safari do not. */
+export function supportsRelaxed(): boolean {
+  return WebAssembly.validate(RELAXED_PROBE);
+}
+
+/** The embedded bytes of a build. Each lies behind its own dynamic import, so that only one is ever downloaded. */
+async function embedded(build: Build, threads: boolean): Promise<Uint8Array<ArrayBuffer>> {
+  const { base64 } = await (build === 'relaxed'
+    ? threads
+      ? import('../generated/wasm/relaxed-mt.ts')
+      : import('../generated/wasm/relaxed.ts')
+    : threads
+      ? import('../generated/wasm/simd-mt.ts')
+      : import('../generated/wasm/simd.ts'));
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+async function moduleFrom(source: WasmSource): Promise<WebAssembly.Module> {
+  const value = await source;
+  if (value instanceof WebAssembly.Module) return value;
+  if (typeof Response !== 'undefined' && value instanceof Response)
+    return WebAssembly.compile(await value.arrayBuffer());
+  if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return WebAssembly.compile(value as BufferSource);
+  if (value && typeof value === 'object' && 'default' in value && value.default instanceof WebAssembly.Module)
+    return value.default;
+  throw new TypeError(`init: wasm must be a WebAssembly.Module, bytes, a Response or a promise of one, got ${typeof value}`);
+}
+
+/** The compiled module: the caller's, or the embedded build. */
+export async function loadModule(build: Build, threads: boolean, source?: WasmSource): Promise<WebAssembly.Module> {
+  return source === undefined ? WebAssembly.compile(await embedded(build, threads)) : moduleFrom(source);
+}
+
+/** Instantiates a compiled module on a memory. The loader's wrapped exports are left aside: they cost 50 ns a call. */
+export async function instantiateKernels(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+): Promise<KernelExports> {
+  const env: Record<string, unknown> = { memory, now: () => performance.now() };
+  const { instance } = await instantiate(module, { env });
+  return instance.exports as unknown as KernelExports;
+}

@@ -1,0 +1,252 @@
+// Tensors from values: tensor, zeros, ones, full, arange.
+import { FILL_TILE, fill } from '../generated/kernels.ts';
+import { engine } from '../runtime/engine.ts';
+import { Storage } from '../runtime/storage.ts';
+import { apply } from './apply.ts';
+import { checkDType, type DType, elementBytes, type TypedArray } from './dtype.ts';
+import { track } from './lifetime.ts';
+import type { Op } from './op.ts';
+import { checkShape, show, sizeOf } from './shape.ts';
+import { locationOf, Tensor } from './tensor.ts';
+import { writeValues } from './read.ts';
+
+/** Numbers in nested arrays, `[[1, 2], [3, 4]]`, or a single number. */
+export type NestedNumbers = number | readonly NestedNumbers[];
+
+/** Options of the creating functions. */
+export interface CreateOptions {
+  dtype?: DType | undefined;
+  requiresGrad?: boolean | undefined;
+}
+
+/** Options of `tensor`; `shape` goes with a typed array, whose length is the default. */
+export interface TensorOptions extends CreateOptions {
+  shape?: readonly number[] | undefined;
+}
+
+const TENSOR_OPTIONS = ['dtype', 'requiresGrad', 'shape'];
+const CREATE_OPTIONS = ['dtype', 'requiresGrad'];
+
+/** Throws TypeError for an option that `op` does not have. */
+export function checkOptions(op: string, options: object | undefined, known: readonly string[]): void {
+  if (options === undefined) return;
+  if (options === null || typeof options !== 'object')
+    throw new TypeError(`${op}: options must be an object, got ${options === null ? 'null' : typeof options}`);
+  for (const name of Object.keys(options))
+    if (!known.includes(name))
+      throw new TypeError(`${op}: unknown option '${name}', known are ${known.join(', ') || 'none'}`);
+}
+
+/** A tensor with memory of its own and undefined contents. For files that fill it at once. */
+export function allocateTensor(shape: readonly number[], dtype: DType, strides?: readonly number[]): Tensor {
+  const storage = new Storage(sizeOf(shape) * elementBytes(dtype));
+  engine().allocate(storage);
+  track(storage);
+  return new Tensor({ storage, shape, dtype, strides });
+}
+
+function finish(tensor: Tensor, requiresGrad: boolean | undefined): Tensor {
+  if (requiresGrad !== undefined) tensor.requiresGrad = requiresGrad;
+  return tensor;
+}
+
+function isTypedArray(value: unknown): value is TypedArray {
+  return value instanceof Float32Array || value instanceof Int32Array || value instanceof Uint8Array;
+}
+
+function shapeOfNested(values: NestedNumbers): number[] {
+  const shape: number[] = [];
+  for (let level = values; Array.isArray(level); level = level[0] as NestedNumbers) {
+    shape.push(level.length);
+    if (level.length === 0) break;
+  }
+  return shape;
+}
+
+function flattenNested(values: NestedNumbers, shape: readonly number[], into: number[], depth = 0): void {
+  if (depth === shape.length) {
+    if (typeof values !== 'number') throw new TypeError(`tensor: expected a number at depth ${depth}, got ${typeof values}`);
+    into.push(values);
+    return;
+  }
+  if (!Array.isArray(values) || values.length !== shape[depth])
+    throw new RangeError(
+      `tensor: ragged nested array: expected ${shape[depth]} entries at depth ${depth}, got ${Array.isArray(values) ? values.length : typeof values}`,
+    );
+  for (const inner of values) flattenNested(inner, shape, into, depth + 1);
+}
+
+/**
+ * A tensor from nested arrays of numbers (f32 unless `dtype` says otherwise), or from a typed array with its `shape`.
+ * The values are copied. Float64Array becomes f32, BigInt arrays are refused.
+ *
+ * Source: torch.tensor.
+ *
+ * @throws TypeError for values of another kind, RangeError for ragged arrays, a shape that does not fit, i32 or u8 values out of range
+ * @example
+ * ```ts
+ * import { init, tensor } from 'feathermap';
+ * await init();
+ * const x = tensor([[0, 1], [2, 3]]);
+ * const y = tensor(new Uint8Array(4), { shape: [2, 2] });
+ * if (x.shape.join() !== '2,2' || y.dtype !== 'u8') throw new Error('wrong');
+ * ```
+ */
+export function tensor(values: NestedNumbers | TypedArray | Float64Array, options: TensorOptions = {}): Tensor {
+  checkOptions('tensor', options, TENSOR_OPTIONS);
+  const { flat, shape, dtype } = interpret(values, options);
+  const size = sizeOf(shape);
+  if (flat.length !== size)
+    throw new RangeError(`tensor: ${flat.length} values do not fill shape ${show(shape)}, which has ${size} elements`);
+  if (dtype !== 'f32' && !isTypedArray(flat)) checkIntegers(flat, dtype);
+  const result = allocateTensor(shape, dtype);
+  writeValues(result, flat);
+  return finish(result, options.requiresGrad);
+}
+
+interface Interpreted {
+  flat: ArrayLike<number>;
+  shape: readonly number[];
+  dtype: DType;
+}
+
+function interpret(values: NestedNumbers | TypedArray | Float64Array, options: TensorOptions): Interpreted {
+  if (options.shape !== undefined) checkShape('tensor', options.shape);
+  if (options.dtype !== undefined) checkDType('tensor', options.dtype);
+  if (isTypedArray(values) || values instanceof Float64Array) {
+    const natural = values instanceof Int32Array ? 'i32' : values instanceof Uint8Array ? 'u8' : 'f32';
+    const dtype = options.dtype ?? natural;
+    const flat = dtype === natural ? values : Array.from<number>(values);
+    return { flat, shape: [...(options.shape ?? [values.length])], dtype };
+  }
+  if (typeof values !== 'number' && !Array.isArray(values))
+    throw new TypeError(
+      `tensor: values must be numbers in nested arrays, a Float32Array, Float64Array, Int32Array or Uint8Array, got ${Object.prototype.toString.call(values)}`,
+    );
+  const nested = shapeOfNested(values);
+  checkShape('tensor', nested);
+  const flat: number[] = [];
+  flattenNested(values, nested, flat);
+  return { flat, shape: [...(options.shape ?? nested)], dtype: options.dtype ?? 'f32' };
+}
+
+function checkIntegers(values: ArrayLike<number>, dtype: 'i32' | 'u8'): void {
+  const [lo, hi] = dtype === 'i32' ? [-(2 ** 31), 2 ** 31 - 1] : [0, 255];
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (!Number.isInteger(value) || value < lo || value > hi)
+      throw new RangeError(`tensor: value ${value} at index ${i} is not a whole number from ${lo} to ${hi}, as ${dtype} needs`);
+  }
+}
+
+interface FullOptions {
+  shape: readonly number[];
+  dtype: DType;
+  value: number;
+}
+
+const bits = new DataView(new ArrayBuffer(4));
+
+/** The 32-bit pattern that fills memory with `value`. */
+function pattern(value: number, dtype: DType): number {
+  if (dtype === 'f32') bits.setFloat32(0, value);
+  else if (dtype === 'i32') bits.setInt32(0, value);
+  else bits.setUint32(0, (value & 255) * 0x01010101);
+  return bits.getInt32(0);
+}
+
+/** Fills a new tensor with one value. */
+export const fullOp: Op<FullOptions, FullOptions> = {
+  name: 'full',
+  infer: (_inputs, options) => ({ geometry: options, outputs: [{ shape: options.shape, dtype: options.dtype }] }),
+  lower(emit, { value, dtype }, _inputs, [y]) {
+    emitFill(emit, y!, value, dtype);
+  },
+  backward: { notDifferentiable: 'full has no tensor inputs' },
+  saves: {},
+};
+
+/** Emits the command that fills a dense tensor with a value. u8 tensors are filled in whole words, into the slack. */
+export function emitFill(emit: Parameters<typeof fullOp.lower>[0], y: Tensor, value: number, dtype: DType): void {
+  const count = Math.ceil((y.size * elementBytes(dtype)) / 4);
+  emit.command(
+    fill,
+    { y: locationOf(y), bits: pattern(value, dtype), count },
+    { tiles: Math.ceil(count / FILL_TILE), work: count / 8 },
+  );
+}
+
+/**
+ * A tensor filled with `value`. Source: torch.full.
+ *
+ * @throws RangeError for a bad shape or a value that the dtype cannot hold, TypeError for another kind
+ * @example
+ * ```ts
+ * import { full, init } from 'feathermap';
+ * await init();
+ * if (full([2, 2], 7).data()[3] !== 7) throw new Error('wrong');
+ * ```
+ */
+export function full(shape: readonly number[], value: number, options: CreateOptions = {}): Tensor {
+  checkOptions('full', options, CREATE_OPTIONS);
+  checkShape('full', shape);
+  const dtype = options.dtype ?? 'f32';
+  checkDType('full', dtype);
+  if (typeof value !== 'number') throw new TypeError(`full: value must be a number, got ${typeof value}`);
+  if (dtype !== 'f32') checkIntegers([value], dtype);
+  const [y] = apply(fullOp, [], { shape: [...shape], dtype, value });
+  return finish(y!, options.requiresGrad);
+}
+
+/**
+ * A tensor of zeros. Source: torch.zeros.
+ *
+ * @throws as `full`
+ * @example
+ * ```ts
+ * import { init, zeros } from 'feathermap';
+ * await init();
+ * if (zeros([3]).sum().item() !== 0) throw new Error('wrong');
+ * ```
+ */
+export function zeros(shape: readonly number[], options: CreateOptions = {}): Tensor {
+  return full(shape, 0, options);
+}
+
+/**
+ * A tensor of ones. Source: torch.ones.
+ *
+ * @throws as `full`
+ * @example
+ * ```ts
+ * import { init, ones } from 'feathermap';
+ * await init();
+ * if (ones([3]).sum().item() !== 3) throw new Error('wrong');
+ * ```
+ */
+export function ones(shape: readonly number[], options: CreateOptions = {}): Tensor {
+  return full(shape, 1, options);
+}
+
+/**
+ * The numbers from `start` up to but not including `end`, `step` apart; `arange(n)` counts from 0. f32 unless `dtype` says otherwise.
+ * Source: torch.arange.
+ *
+ * @throws RangeError for a zero step, an infinite range or one that points away from `end`
+ * @example
+ * ```ts
+ * import { arange, init } from 'feathermap';
+ * await init();
+ * if (arange(1, 7, 2).data().join() !== '1,3,5') throw new Error('wrong');
+ * ```
+ */
+export function arange(start: number, end?: number, step = 1, options: CreateOptions = {}): Tensor {
+  checkOptions('arange', options, CREATE_OPTIONS);
+  const [from, to] = end === undefined ? [0, start] : [start, end];
+  const length = Math.ceil((to - from) / step);
+  if (!Number.isFinite(length) || length < 0)
+    throw new RangeError(`arange: from ${from} to ${to} in steps of ${step} is not a finite range`);
+  const values = Array.from({ length }, (_, i) => from + i * step);
+  return tensor(values, options.dtype ? { ...options } : options);
+}
+

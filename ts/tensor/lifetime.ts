@@ -1,0 +1,191 @@
+// When memory goes back, without anyone asking for it.
+//
+// The heap cannot know when a JavaScript variable dies, and finalizers do not run inside a synchronous loop. But training has
+// a rhythm: what one backward() over some parameters used up is not needed once the *next* backward() over the same
+// parameters has ended. So each storage made since the last backward() is noted, and at its end filed under the set of
+// parameters reached; filing the next step under the same set releases the step before. Exempt are: persistent storages, whatever
+// the running step has used again, tensors that existed before the first step over these parameters, and the user's own
+// tensors that no graph read. `scope` releases earlier; a finalizer is the net below all.
+import { engine, whenShutDown } from '../runtime/engine.ts';
+import type { Heap } from '../runtime/heap.ts';
+import type { Storage } from '../runtime/storage.ts';
+import type { Tensor } from './tensor.ts';
+
+/** Steps over other parameters that may lie between two over the same ones before the older is released anyway. */
+const MAX_STEPS_KEPT = 16;
+
+let step = 1;
+let fresh: WeakRef<Storage>[] = [];
+let compactAt = 4096;
+let scopes: Set<Storage>[] = [];
+/** Storages of the last step over each set of parameters, oldest first. */
+let steps = new Map<string, Storage[]>();
+let finalizers = makeFinalizers();
+
+function makeFinalizers(): FinalizationRegistry<{ heap: Heap; address: number }> {
+  return new FinalizationRegistry(({ heap, address }) => {
+    heap.free(address);
+  });
+}
+
+function registerFinalizer(storage: Storage): void {
+  finalizers.register(storage, { heap: engine().heap, address: storage.address }, storage);
+}
+
+/** Number of backward calls so far, plus one. */
+export function currentStep(): number {
+  return step;
+}
+
+/** Notes a storage that has just got its memory. */
+export function track(storage: Storage): void {
+  storage.usedAt = step;
+  registerFinalizer(storage);
+  const scope = scopes.at(-1);
+  if (scope) scope.add(storage);
+  fresh.push(new WeakRef(storage));
+  if (fresh.length > compactAt) compact();
+}
+
+function compact(): void {
+  fresh = fresh.filter((reference) => reference.deref()?.state === 'live');
+  compactAt = Math.max(4096, 2 * fresh.length);
+}
+
+/** Gives a lazy storage its memory and contents. */
+export function materialise(storage: Storage): void {
+  if (storage.state !== 'lazy') return;
+  engine().allocate(storage);
+  registerFinalizer(storage);
+  const { initialise } = storage;
+  storage.initialise = null;
+  initialise?.();
+}
+
+/** Gives the memory of a storage back. `by` completes the sentence "this tensor was ..." for later readers. */
+export function discard(storage: Storage, by: string): void {
+  if (storage.state === 'live' && storage.owner === engine()) {
+    finalizers.unregister(storage);
+    engine().heap.free(storage.address);
+  }
+  storage.state = 'released';
+  storage.releasedBy = by;
+  storage.address = 0;
+  storage.initialise = null;
+}
+
+/** Whether automatic release may take it. */
+function releasable(storage: Storage): boolean {
+  return storage.state === 'live' && !storage.persistent && storage.pins === 0;
+}
+
+const STEP_OVER =
+  'released when the next backward() ended, since nothing had used it in that step; keep(tensor) makes it stay, item() or data() takes its value out';
+
+/**
+ * Ends a step: `key` names the parameters that its backward reached. Releases what the step before over the same parameters
+ * left and this one did not use. With `retain` nothing is released, because the graph may be walked again.
+ */
+export function endStep(key: string, retain: boolean): void {
+  const before = steps.get(key);
+  const mine = claimFresh(before !== undefined);
+  for (const storage of before ?? []) {
+    if (retain || storage.usedAt === step) mine.push(storage);
+    else if (releasable(storage)) discard(storage, STEP_OVER);
+  }
+  steps.delete(key);
+  steps.set(key, mine);
+  for (const [oldest, storages] of steps) {
+    if (steps.size <= MAX_STEPS_KEPT) break;
+    steps.delete(oldest);
+    for (const storage of storages) if (releasable(storage)) discard(storage, STEP_OVER);
+  }
+  step++;
+}
+
+/** Takes what was made since the last step and belongs to this one. */
+function claimFresh(again: boolean): Storage[] {
+  const mine: Storage[] = [];
+  for (const reference of fresh) {
+    const storage = reference.deref();
+    if (!storage || !releasable(storage)) continue;
+    // Before the first step over these parameters people prepare data; only what lies in the graph is the step's.
+    if (storage.inGraph ? storage.computed || again : storage.computed && again) mine.push(storage);
+  }
+  fresh = [];
+  return mine;
+}
+
+/**
+ * Marks tensors as persistent, so that neither the end of a step nor a scope releases them. Returns its argument.
+ *
+ * @example
+ * ```ts
+ * import { init, keep, scope, tensor } from 'feathermap';
+ * await init();
+ * const kept = scope(() => ({ sum: keep(tensor([1, 2]).sum()) }));
+ * if (kept.sum.item() !== 3) throw new Error('gone');
+ * ```
+ */
+export function keep<T extends Tensor>(tensor: T): T {
+  tensor.storage.persistent = true;
+  return tensor;
+}
+
+/** All tensors in a value: itself, in arrays, in plain objects. */
+function* tensorsIn(value: unknown, depth = 0): Generator<Tensor> {
+  if (value === null || typeof value !== 'object' || depth > 4) return;
+  if ('storage' in value && 'strides' in value) yield value as Tensor;
+  else for (const inner of Object.values(value)) yield* tensorsIn(inner, depth + 1);
+}
+
+/**
+ * Runs `callback` and releases every tensor made inside it except what it returns (a tensor, or arrays and objects of them),
+ * what `keep` was called on, and parameters. The callback must be synchronous.
+ *
+ * @throws TypeError if the callback returns a promise (its tensors are kept, so nothing is lost)
+ * @example
+ * ```ts
+ * import { init, scope, tensor } from 'feathermap';
+ * await init();
+ * const y = scope(() => tensor([1, 2]).add(1).mul(2));   // the intermediate sum is gone
+ * if (y.data()[1] !== 6) throw new Error('wrong');
+ * ```
+ */
+export function scope<T>(callback: () => T): T {
+  const made = new Set<Storage>();
+  const depth = scopes.push(made);
+  let result: T;
+  try {
+    result = callback();
+  } catch (error) {
+    closeScope(made, depth, []);
+    throw error;
+  }
+  if (typeof (result as { then?: unknown } | null)?.then === 'function') {
+    closeScope(made, depth, made);
+    throw new TypeError('scope: the callback returned a promise; a scope ends when its callback returns, so it must be synchronous');
+  }
+  const kept = new Set<Storage>();
+  for (const tensor of tensorsIn(result)) kept.add(tensor.storage);
+  closeScope(made, depth, kept);
+  return result;
+}
+
+function closeScope(made: Set<Storage>, depth: number, kept: Iterable<Storage>): void {
+  scopes.length = depth - 1;
+  const outer = scopes.at(-1);
+  const survivors = new Set(kept);
+  for (const storage of made) {
+    if (survivors.has(storage)) outer?.add(storage);
+    else if (releasable(storage)) discard(storage, 'released at the end of the scope (or noGrad forward) that made it; return it from there or keep() it');
+  }
+}
+
+whenShutDown(() => {
+  step = 1;
+  fresh = [];
+  scopes = [];
+  steps = new Map();
+  finalizers = makeFinalizers();
+});

@@ -1,0 +1,85 @@
+// From linear memory to ordinary arrays. What people read back is row-major, whatever the layout in memory.
+import { engine } from '../runtime/engine.ts';
+import { activeRecorder, checkReadable, currentModulePath } from './apply.ts';
+import { type DType, type TypedArray, typedArray } from './dtype.ts';
+import { materialise } from './lifetime.ts';
+import { contiguousStrides, isContiguous, type Loop, show } from './shape.ts';
+import type { Tensor } from './tensor.ts';
+
+/** The memory of a dtype, from address 0. */
+export function memoryView(dtype: DType): TypedArray {
+  const { memory } = engine();
+  return dtype === 'f32' ? memory.f32 : dtype === 'i32' ? memory.i32 : memory.u8;
+}
+
+/** Index of a tensor's first element in `memoryView`. */
+export function firstElement(tensor: Tensor): number {
+  return (tensor.dtype === 'u8' ? tensor.storage.address : tensor.storage.address >>> 2) + tensor.offset;
+}
+
+/** Throws unless the tensor's values exist now. */
+function checkValues(op: string, tensor: Tensor): void {
+  checkReadable(op, tensor);
+  if (tensor.storage.state === 'planned')
+    throw new Error(
+      `${op}: ${tensor} has no value while a step is being captured${moduleSuffix()}; return it from the step and read it there`,
+    );
+  materialise(tensor.storage);
+}
+
+function moduleSuffix(): string {
+  const path = currentModulePath();
+  return path ? ` (in ${path})` : '';
+}
+
+/** Copies the elements in row-major order into `target`, which has exactly as many. */
+export function copyTo(tensor: Tensor, target: TypedArray): void {
+  checkValues('copyTo', tensor);
+  if (target.length !== tensor.size)
+    throw new RangeError(`copyTo: array of length ${target.length} for a tensor ${show(tensor.shape)} of ${tensor.size} elements`);
+  const expected = typedArray(tensor.dtype, 0).constructor.name;
+  if (target.constructor.name !== expected)
+    throw new TypeError(`copyTo: a ${tensor.dtype} tensor goes into a ${expected}, got ${target?.constructor?.name}`);
+  const memory = memoryView(tensor.dtype);
+  const first = firstElement(tensor);
+  if (isContiguous(tensor.shape, tensor.strides)) target.set(memory.subarray(first, first + tensor.size));
+  else walk(tensor, (at, i) => { target[i] = memory[first + at]!; });
+}
+
+/** Visits the elements in row-major order: offset in memory, running index. */
+function walk(tensor: Tensor, visit: (offset: number, index: number) => void): void {
+  const order = contiguousStrides(tensor.shape);
+  const loops = tensor.shape.map((size, i): Loop => ({ size, strides: [tensor.strides[i]!, order[i]!] }));
+  const level = (depth: number, offset: number, index: number): void => {
+    const loop = loops[depth];
+    if (!loop) return visit(offset, index);
+    for (let i = 0; i < loop.size; i++) level(depth + 1, offset + i * loop.strides[0]!, index + i * loop.strides[1]!);
+  };
+  level(0, 0, 0);
+}
+
+/** A fresh typed array with the elements in row-major order. */
+export function data(tensor: Tensor): TypedArray {
+  checkValues('data', tensor);
+  const result = typedArray(tensor.dtype, tensor.size);
+  copyTo(tensor, result);
+  return result;
+}
+
+/** The single element of a tensor of size 1. */
+export function item(tensor: Tensor): number {
+  checkValues('item', tensor);
+  if (tensor.size !== 1) throw new RangeError(`item: the tensor ${show(tensor.shape)} has ${tensor.size} elements, expected 1`);
+  return memoryView(tensor.dtype)[firstElement(tensor)]!;
+}
+
+/** Writes row-major values into a tensor's memory, whatever its layout, without the tape and without a program. */
+export function writeValues(tensor: Tensor, values: ArrayLike<number>): void {
+  checkValues('write', tensor);
+  if (activeRecorder()) throw new Error(`write: ${tensor} cannot be written while a step is being captured`);
+  const memory = memoryView(tensor.dtype);
+  const first = firstElement(tensor);
+  if (isContiguous(tensor.shape, tensor.strides)) memory.set(values, first);
+  else walk(tensor, (at, i) => { memory[first + at] = values[i]!; });
+  tensor.storage.version++;
+}
