@@ -36,3 +36,12 @@ export function storeLanes(address: usize, x: v128, count: i32): void {
     } else if (count & 1) v128.store32_lane(address, x, 0);
   }
 }
+}
+
+/** Lanes of `a` where `mask` is all ones, lanes of `b` where it is zero. */
+// @ts-ignore: decorator
+@inline
+export function select(mask: v128, a: v128, b: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_laneselect(a, b, mask);
+  else return v128.bitselect(a, b, mask);
+}
