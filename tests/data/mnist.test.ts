@@ -57,7 +57,7 @@ describe('mnist', () => {
 
   test('refuses an unknown option', async () => {
     await expect(mnist({ download: true } as object)).rejects.toThrow(
-      "mnist: unknown option 'download', there are train, folder, normalize",
+      "mnist: unknown option 'download', known are train, folder, normalize",
     );
   });
 });

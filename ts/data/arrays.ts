@@ -1,4 +1,5 @@
-import type { Tensor } from '../tensor/tensor.ts';
+import { data as read } from '../tensor/read.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { type Dataset, copyRows, elementCount } from './dataset.ts';
 
 /** Rows in an array: `shape[0]` of them. */
@@ -60,8 +61,7 @@ export class TensorDataset implements Dataset {
 type AnyArray = Float32Array | Int32Array | Uint8Array;
 
 function rowsOf(name: string, source: Tensor | Rows<AnyArray>): Rows<AnyArray> {
-  const data = typeof source.data === 'function' ? source.data() : source.data;
-  const { shape } = source;
+  const { data, shape } = source instanceof Tensor ? { data: read(source), shape: source.shape } : source;
   if (!(data instanceof Float32Array || data instanceof Int32Array || data instanceof Uint8Array)) {
     throw new TypeError(`TensorDataset: ${name} must be a Tensor or { data: typed array, shape }`);
   }

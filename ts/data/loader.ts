@@ -1,4 +1,4 @@
-import { tensor } from '../tensor/create.ts';
+import { checkOptions, tensor } from '../tensor/create.ts';
 import { discard } from '../tensor/lifetime.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Dataset, elementCount } from './dataset.ts';
@@ -18,7 +18,7 @@ export interface DataLoaderOptions {
   readonly transform?: (samples: Float32Array, shape: readonly number[]) => void;
 }
 
-const OPTION_NAMES = ['batchSize', 'shuffle', 'seed', 'dropLast', 'transform'];
+const OPTIONS = ['batchSize', 'shuffle', 'seed', 'dropLast', 'transform'];
 const RELEASED = 'released when the loader made its next batch; keep(tensor) makes it stay';
 
 /**
@@ -53,7 +53,7 @@ export class DataLoader {
   readonly #transform: DataLoaderOptions['transform'];
 
   constructor(dataset: Dataset, options: DataLoaderOptions = {}) {
-    checkOptions(dataset, options);
+    checkArguments(dataset, options);
     const { batchSize = 1, shuffle = false, seed = 0, dropLast = false, transform } = options;
     this.dataset = dataset;
     this.batchSize = batchSize;
@@ -98,15 +98,11 @@ export class DataLoader {
   }
 }
 
-function checkOptions(dataset: Dataset, options: DataLoaderOptions): void {
+function checkArguments(dataset: Dataset, options: DataLoaderOptions): void {
   if (typeof dataset?.copySamples !== 'function') {
     throw new TypeError('DataLoader: the first argument must be a data set, such as await mnist() or a TensorDataset');
   }
-  for (const name of Object.keys(options)) {
-    if (!OPTION_NAMES.includes(name)) {
-      throw new TypeError(`DataLoader: unknown option '${name}', there are ${OPTION_NAMES.join(', ')}`);
-    }
-  }
+  checkOptions('DataLoader', options, OPTIONS);
   checkInteger('batchSize', options.batchSize ?? 1, 1, 0x7fffffff);
   checkInteger('seed', options.seed ?? 0, 0, 0xffffffff);
   checkKind('shuffle', options.shuffle, 'boolean');

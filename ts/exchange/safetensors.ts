@@ -1,5 +1,6 @@
-import { tensor } from '../tensor/create.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { checkOptions, tensor } from '../tensor/create.ts';
+import { data } from '../tensor/read.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { elements } from './elements.ts';
 import { elementSizes, parseSafetensors, type SafetensorsDtype, type SafetensorsEntry, serializeSafetensors } from './safetensors-format.ts';
 
@@ -64,7 +65,7 @@ export function saveSafetensors(
   record: Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>,
   options: SaveSafetensorsOptions = {},
 ): Uint8Array {
-  checkOptions(options);
+  checkOptions('saveSafetensors', options, ['metadata', 'dtypes']);
   const named = record instanceof Map ? [...record] : Object.entries(record as Record<string, Tensor>);
   const entries = new Map<string, SafetensorsEntry>();
   for (const [name, value] of named) entries.set(name, entryOf(name, value, options.dtypes?.[name]));
@@ -72,19 +73,11 @@ export function saveSafetensors(
 }
 
 function entryOf(name: string, value: Tensor, asked: SafetensorsDtype | undefined): SafetensorsEntry {
-  if (typeof value?.data !== 'function') throw new TypeError(`saveSafetensors: '${name}' is not a tensor`);
+  if (!(value instanceof Tensor)) throw new TypeError(`saveSafetensors: '${name}' is not a tensor`);
   const dtype = asked ?? naturalDtype[value.dtype];
   if (!Object.hasOwn(elementSizes, dtype) || elements[dtype].dtype !== value.dtype) {
     throw new TypeError(`saveSafetensors: '${name}' is ${value.dtype} and cannot be written as ${dtype}`);
   }
-  const { buffer, byteOffset, byteLength } = elements[dtype].write(value.data());
+  const { buffer, byteOffset, byteLength } = elements[dtype].write(data(value));
   return { dtype, shape: value.shape, bytes: new Uint8Array(buffer, byteOffset, byteLength) };
-}
-
-function checkOptions(options: object): void {
-  for (const name of Object.keys(options)) {
-    if (name !== 'metadata' && name !== 'dtypes') {
-      throw new TypeError(`saveSafetensors: unknown option '${name}', there are metadata, dtypes`);
-    }
-  }
 }
