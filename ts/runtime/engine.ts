@@ -13,7 +13,7 @@ import {
 } from '../generated/kernels.ts';
 import type { Command } from './command.ts';
 import { WorkerError } from './errors.ts';
-import { Heap, type HeapStatistics, roundUp } from './heap.ts';
+import { blockBytes, Heap, type HeapStatistics, roundUp } from './heap.ts';
 import { LinearMemory } from './memory.ts';
 import { automaticThreads, controlBytes, supportsThreads, WorkerPool } from './pool.ts';
 import { programBytes, writeProgram } from './program.ts';
@@ -118,13 +118,21 @@ export class Engine {
   /** Makes sure every thread has `bytes` of scratch memory. */
   reserveScratch(bytes: number): void {
     if (bytes <= this.#scratchStride) return;
-    const stride = roundUp(bytes + 64, 4096) + 64;
-    const address = this.heap.allocate(stride * this.threads);
+    const stride = scratchStride(bytes);
     if (this.#scratch) this.heap.free(this.#scratch);
+    this.#scratch = this.#scratchStride = 0;
+    const address = this.heap.allocate(stride * this.threads);
     this.#scratch = address;
     this.#scratchStride = stride;
     this.#word(SCRATCH, address);
     this.#word(SCRATCH_STRIDE, stride);
+  }
+
+  /** Bytes that the engine itself has in use when it runs a program that needs `scratch` bytes per thread. */
+  overheadBytes(scratch: number): number {
+    const stride = scratch > this.#scratchStride ? scratchStride(scratch) : this.#scratchStride;
+    const lanes = stride ? blockBytes(stride * this.threads) : 0;
+    return lanes + (this.#stagingBytes ? blockBytes(this.#stagingBytes) : 0);
   }
 
   /** Runs a program that lies in memory. Throws WorkerError if a worker is lost; other failures are returned to be named. */
@@ -165,6 +173,11 @@ export class Engine {
   #read(field: number): number {
     return this.memory.i32[(this.#control + field) >>> 2]!;
   }
+}
+
+/** Bytes between the scratch memories of two threads; an odd number of cache lines, so that they do not share cache sets. */
+function scratchStride(bytes: number): number {
+  return roundUp(bytes + 64, 4096) + 64;
 }
 
 interface Settings {

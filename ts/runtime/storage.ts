@@ -13,6 +13,9 @@ export type StorageState =
 
 /** One block of linear memory, its version and its state. */
 export class Storage {
+  static #count = 0;
+  /** Tells storages apart. */
+  readonly id: number = Storage.#count++;
   /** Size in bytes, without slack. */
   readonly bytes: number;
   /** Address, 0 unless live. */

@@ -15,6 +15,7 @@ import type { Tensor } from './tensor.ts';
 const MAX_STEPS_KEPT = 16;
 
 let step = 1;
+let walking = false;
 let fresh: WeakRef<Storage>[] = [];
 let compactAt = 4096;
 let scopes: Set<Storage>[] = [];
@@ -37,9 +38,21 @@ export function currentStep(): number {
   return step;
 }
 
+/** Runs a backward pass: what it makes belongs to the step. */
+export function duringBackward(callback: () => void): void {
+  const before = walking;
+  walking = true;
+  try {
+    callback();
+  } finally {
+    walking = before;
+  }
+}
+
 /** Notes a storage that has just got its memory. */
 export function track(storage: Storage): void {
   storage.usedAt = step;
+  if (walking) storage.inGraph = true;
   registerFinalizer(storage);
   const scope = scopes.at(-1);
   if (scope) scope.add(storage);

@@ -4,6 +4,8 @@ const CELL = 44;
 const TOP = 64;
 const BELOW = 20;
 const LETTER = 7;
+const CAPTION = 'predicted (columns), true (rows)';
+const CAPTION_WIDTH = LETTER * CAPTION.length;
 
 /**
  * Draws how often each class was taken for which: `counts[truth][prediction]`. The colour of a cell is its share of its
@@ -27,11 +29,12 @@ export function confusionMatrix(counts: readonly (readonly number[])[], classes:
   const labels = LETTER * classes.reduce((longest, name) => Math.max(longest, name.length), 0);
   const left = 44 + labels;
   const slanted = labels > CELL - 6;
-  const width = left + n * CELL + 24 + (slanted ? labels / 2 : 0);
+  const width = Math.max(left + n * CELL, CAPTION_WIDTH) + 24 + (slanted ? labels / 2 : 0);
   const height = TOP + n * CELL + BELOW + 24 + (slanted ? labels * 0.75 : 0);
+  const middle = Math.max(left + (n * CELL) / 2, CAPTION_WIDTH / 2 + 12);
   return svgDocument(width, height, [
-    svgText(left + (n * CELL) / 2, 26, `accuracy ${accuracy(counts)}`, 'text-anchor="middle" font-size="15" font-weight="600"'),
-    svgText(left + (n * CELL) / 2, TOP - 12, 'predicted (columns), true (rows)', 'text-anchor="middle" fill="#777"'),
+    svgText(middle, 26, `accuracy ${accuracy(counts)}`, 'text-anchor="middle" font-size="15" font-weight="600"'),
+    svgText(middle, TOP - 12, CAPTION, 'text-anchor="middle" fill="#777"'),
     ...classes.flatMap((name, index) => classLabels(name, index, left, TOP + n * CELL, slanted)),
     ...counts.flatMap((row, truth) => drawRow(row, truth, left)),
   ]);

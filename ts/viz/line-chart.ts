@@ -41,7 +41,7 @@ const MARKED_POINTS = 40;
 export function lineChart(chart: LineChart): string {
   const { series, title = '', xLabel = '', yLabel = '', width = 640, height = 400 } = chart;
   const lines = series.map(pointsOf);
-  const x = axis(lines.flatMap((line) => line.map(([at]) => at)), MARGIN.left, width - MARGIN.right);
+  const x = tightAxis(lines.flatMap((line) => line.map(([at]) => at)), MARGIN.left, width - MARGIN.right);
   const y = axis(lines.flatMap((line) => line.map(([, at]) => at)), height - MARGIN.bottom, MARGIN.top);
   const middle = (MARGIN.left + width - MARGIN.right) / 2;
   return svgDocument(width, height, [
@@ -71,17 +71,34 @@ interface Axis {
   readonly place: (value: number) => number;
 }
 
-/** An axis whose ends are round numbers around the finite values. */
+/** An axis whose ends are round numbers around the values. */
 function axis(values: readonly number[], from: number, to: number): Axis {
+  const { low, high, step } = extent(values);
+  const ticks = multiples(Math.floor(low / step), Math.ceil(high / step), step);
+  const [first = 0, last = 1] = [ticks[0], ticks.at(-1)];
+  return { ticks, from, to, place: (value) => from + ((value - first) / (last - first)) * (to - from) };
+}
+
+/** An axis that ends where the values end, with ticks at round numbers between. */
+function tightAxis(values: readonly number[], from: number, to: number): Axis {
+  const { low, high, step } = extent(values);
+  const ticks = multiples(Math.ceil(low / step), Math.floor(high / step), step);
+  return { ticks, from, to, place: (value) => from + ((value - low) / (high - low)) * (to - from) };
+}
+
+/** Lowest and highest finite value, never equal, and a round distance for about six ticks between. */
+function extent(values: readonly number[]): { low: number; high: number; step: number } {
   const finite = values.filter(Number.isFinite);
-  const lowest = finite.reduce((a, b) => Math.min(a, b), Infinity);
-  const highest = finite.reduce((a, b) => Math.max(a, b), -Infinity);
-  const [low, high] = finite.length === 0 ? [0, 1] : lowest === highest ? [lowest - 0.5, highest + 0.5] : [lowest, highest];
-  const step = roundStep((high - low) / TICKS);
-  const first = Math.floor(low / step);
-  const last = Math.ceil(high / step);
-  const ticks = Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
-  return { ticks, from, to, place: (value) => from + ((value / step - first) / (last - first)) * (to - from) };
+  let low = finite.reduce((a, b) => Math.min(a, b), Infinity);
+  let high = finite.reduce((a, b) => Math.max(a, b), -Infinity);
+  if (finite.length === 0) [low, high] = [0, 1];
+  else if (low === high) [low, high] = [low - 1, high + 1];
+  return { low, high, step: roundStep((high - low) / TICKS) };
+}
+
+/** The multiples of `step`, free of the rounding errors that would show in their decimals. */
+function multiples(first: number, last: number, step: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
 /** The next of 1, 2, 5 times a power of ten. */

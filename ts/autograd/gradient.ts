@@ -1,0 +1,79 @@
+// Where gradients end: the `.grad` of a leaf. Its buffer is made once and then written in place, so that programs can name it.
+// Beside it lies a word in linear memory: 0 while the next gradient overwrites the buffer, 1 while it adds. Commands read it,
+// so zeroing gradients costs nothing and needs no new program.
+import { accumulateGrad, fill } from '../generated/kernels.ts';
+import { relayout } from '../ops/copy.ts';
+import { engine } from '../runtime/engine.ts';
+import { apply } from '../tensor/apply.ts';
+import { allocateTensor } from '../tensor/create.ts';
+import { keep } from '../tensor/lifetime.ts';
+import type { Op } from '../tensor/op.ts';
+import { show } from '../tensor/shape.ts';
+import { locationOf, type Tensor } from '../tensor/tensor.ts';
+
+const ELEMENTS_PER_TILE = 16384;
+
+/** inputs: buffer (changed), flag (changed), gradient. */
+const accumulateGradOp: Op<null, null> = {
+  name: 'accumulateGrad',
+  infer: () => ({ geometry: null, outputs: [] }),
+  lower(emit, _geometry, [buffer, flag, gradient]) {
+    const count = buffer!.size;
+    const tiles = Math.ceil(count / ELEMENTS_PER_TILE);
+    emit.command(
+      accumulateGrad,
+      { y: locationOf(buffer!), x: locationOf(gradient!), flag: locationOf(flag!), count },
+      { tiles, work: count / 4 },
+    );
+    emit.command(fill, { y: locationOf(flag!), bits: 1, count: 1 }, { tiles: 1, work: 1 });
+  },
+  backward: { notDifferentiable: 'it ends the tape' },
+  saves: {},
+  mutates: [0, 1],
+};
+
+/** Makes the buffer of a leaf's gradient, in the leaf's layout. */
+function gradientBuffer(leaf: Tensor): Tensor {
+  if (!leaf.gradient || !leaf.accumulate) {
+    leaf.gradient = keep(allocateTensor(leaf.shape, 'f32', leaf.strides));
+    leaf.accumulate = keep(allocateTensor([], 'i32'));
+    setHasGradient(leaf, false);
+  }
+  return leaf.gradient;
+}
+
+/** Adds a gradient to a leaf's, or starts it. */
+export function accumulate(leaf: Tensor, gradient: Tensor): void {
+  const buffer = gradientBuffer(leaf);
+  apply(accumulateGradOp, [buffer, leaf.accumulate!, relayout(gradient, buffer.strides)], null);
+}
+
+function flagIndex(leaf: Tensor): number {
+  return leaf.accumulate!.storage.address >>> 2;
+}
+
+/** Says whether the buffer holds a gradient. */
+export function setHasGradient(leaf: Tensor, value: boolean): void {
+  if (leaf.accumulate) engine().memory.i32[flagIndex(leaf)] = value ? 1 : 0;
+}
+
+/** The gradient, or null while there is none. */
+export function gradientOf(tensor: Tensor): Tensor | null {
+  if (!tensor.gradient) return null;
+  if (!tensor.accumulate) return tensor.gradient;
+  return engine().memory.i32[flagIndex(tensor)] ? tensor.gradient : null;
+}
+
+/** `t.grad = null` forgets the gradient and keeps its buffer; a tensor is copied into it. */
+export function assignGradient(tensor: Tensor, value: Tensor | null): void {
+  if (value === null) {
+    if (tensor.accumulate) setHasGradient(tensor, false);
+    else tensor.gradient = null;
+    return;
+  }
+  if (show(value.shape) !== show(tensor.shape))
+    throw new RangeError(`grad: gradient ${show(value.shape)} for a tensor of shape ${show(tensor.shape)}`);
+  gradientBuffer(tensor);
+  setHasGradient(tensor, false);
+  accumulate(tensor, value);
+}

@@ -1,0 +1,89 @@
+// Capturing: op calls are written down instead of being run.
+import { noGrad } from '../autograd/mode.ts';
+import { observeHooks } from '../autograd/backward.ts';
+import { beginRandomCapture, endRandomCapture } from '../ops/random.ts';
+import { Storage } from '../runtime/storage.ts';
+import { setRecorder } from '../tensor/apply.ts';
+import { type DType, elementBytes } from '../tensor/dtype.ts';
+import type { OpCall } from '../tensor/op.ts';
+import { isContiguous, sizeOf } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+
+/** What a captured input looks like. */
+export interface InputSpec {
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+  readonly strides: readonly number[];
+}
+
+/** Something whose mode a captured list depends on: a module in training or evaluation. */
+export interface Moded {
+  readonly training: boolean;
+}
+
+/** A list of op calls, and what it depends on besides its inputs. */
+export interface Captured<T> {
+  readonly calls: readonly OpCall[];
+  readonly inputs: readonly Tensor[];
+  readonly result: T;
+  /** Modules that ran, with the mode they were in. */
+  readonly modes: readonly (readonly [Moded, boolean])[];
+}
+
+/** Thrown when something inside a capture needs a value at once; whoever captures runs eagerly instead. */
+export class CaptureError extends Error {
+  override name = 'CaptureError';
+}
+
+let modes: Map<Moded, boolean> | null = null;
+
+/** Notes that a module runs: its mode becomes part of the program's key. */
+export function noteModule(module: Moded): void {
+  modes?.set(module, module.training);
+}
+
+/** Whether op calls are being captured. */
+export function isCapturing(): boolean {
+  return modes !== null;
+}
+
+observeHooks(() => {
+  if (modes) throw new CaptureError('a gradient hook cannot run inside a captured step');
+});
+
+/** A stand-in for an input: it has a shape and no memory. */
+function standIn({ shape, dtype, strides }: InputSpec): Tensor {
+  return new Tensor({ storage: new Storage(sizeOf(shape) * elementBytes(dtype)), shape, dtype, strides });
+}
+
+/** The spec of a tensor whose elements are dense in memory; others are described as they will be after a copy. */
+export function inputSpec(tensor: Tensor): InputSpec {
+  const { shape, dtype, strides } = tensor;
+  return { shape, dtype, strides };
+}
+
+/** Whether two inputs can use the same program. */
+export function sameSpec(a: InputSpec, b: InputSpec): boolean {
+  const equal = (x: readonly number[], y: readonly number[]): boolean =>
+    x.length === y.length && x.every((value, i) => value === y[i]);
+  if (a.dtype !== b.dtype || !equal(a.shape, b.shape)) return false;
+  return equal(a.strides, b.strides) || (isContiguous(a.shape, a.strides) && isContiguous(b.shape, b.strides));
+}
+
+/** Calls `callback` with stand-ins for the inputs and returns the op calls it made. Nothing is computed. */
+export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Tensor[]) => T): Captured<T> {
+  if (modes) throw new Error('capture: a step is already being captured');
+  const calls: OpCall[] = [];
+  const inputs = specs.map(standIn);
+  const before = setRecorder({ record: (call) => void calls.push(call) });
+  const seen = (modes = new Map<Moded, boolean>());
+  beginRandomCapture();
+  try {
+    const result = callback(...inputs);
+    noGrad(endRandomCapture);
+    return { calls, inputs, result, modes: [...seen] };
+  } finally {
+    modes = null;
+    setRecorder(before);
+  }
+}

@@ -1,0 +1,78 @@
+// compile: a model in evaluation mode becomes one program for one input shape.
+import { noGrad } from '../autograd/mode.ts';
+import { checkOptions } from '../tensor/create.ts';
+import { contiguous } from '../ops/copy.ts';
+import type { DType } from '../tensor/dtype.ts';
+import { checkShape, contiguousStrides, show } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { capture } from './capture.ts';
+import { fuse } from './fuse.ts';
+import { type Plan, Program } from './program.ts';
+
+/** What compile needs of a model. */
+export interface Compilable {
+  forward(x: Tensor): Tensor;
+  readonly training: boolean;
+  train(mode?: boolean): unknown;
+}
+
+/** Options of `compile`. */
+export interface CompileOptions {
+  /** Shape of the input. */
+  input: readonly number[];
+  /** Element type of the input; default f32. */
+  dtype?: DType | undefined;
+}
+
+/** A compiled model: call it with an input of its shape. */
+export interface CompiledModel {
+  (x: Tensor): Tensor;
+  /** What it takes and does. */
+  readonly plan: Plan;
+  /** Gives its memory back; the model's parameters stay. */
+  dispose(): void;
+}
+
+/**
+ * Compiles a model for inference: captured once in evaluation mode, bias and clamp fused into convolutions and dense layers,
+ * weights packed once (again after they change), buffers placed by lifetime, then replayed by one call into wasm per input.
+ *
+ * @param options `input`: the shape the program is for, batch included
+ * @returns a function from a tensor of that shape to a fresh tensor
+ * @throws RangeError from the returned function for another shape
+ * @example
+ * ```ts
+ * import { compile, init, zeros } from 'feathermap';
+ * import { lenet } from 'feathermap/models';
+ * await init();
+ * const run = compile(lenet(), { input: [1, 1, 28, 28] });
+ * if (run(zeros([1, 1, 28, 28])).shape.join() !== '1,10') throw new Error('wrong');
+ * run.dispose();
+ * ```
+ */
+export function compile(model: Compilable, options: CompileOptions): CompiledModel {
+  checkOptions('compile', options, ['input', 'dtype']);
+  checkShape('compile', options.input);
+  const { input: shape, dtype = 'f32' } = options;
+  const captured = inEvaluation(model, () =>
+    capture([{ shape, dtype, strides: contiguousStrides(shape) }], (x) => noGrad(() => model.forward(x))),
+  );
+  const outputs = [captured.result];
+  const program = new Program(fuse(captured.calls, outputs), captured.inputs, outputs, { hoist: true });
+  const run = (x: Tensor): Tensor => {
+    if (show(x.shape) !== show(shape) || x.dtype !== dtype)
+      throw new RangeError(`compile: this program is for ${dtype} ${show(shape)}, got ${x.dtype} ${show(x.shape)}`);
+    return program.run([noGrad(() => contiguous(x))])[0]!;
+  };
+  return Object.assign(run, { plan: program.plan, dispose: () => program.dispose() });
+}
+
+function inEvaluation<T>(model: Compilable, callback: () => T): T {
+  const { training } = model;
+  model.train(false);
+  try {
+    return callback();
+  } finally {
+    model.train(training);
+  }
+}

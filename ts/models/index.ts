@@ -1,0 +1,2 @@
+// The zoo, one file per family.
+export { LeNet, type LeNetOptions, lenet } from './lenet.ts';

@@ -1,0 +1,222 @@
+// Module: the base of layers and models. Parameters, buffers and children are its properties, in the order they were assigned.
+import { isGradEnabled, noGrad } from '../autograd/mode.ts';
+import { noteModule } from '../graph/capture.ts';
+import { copy_ } from '../ops/copy.ts';
+import { setModulePath } from '../tensor/apply.ts';
+import { checkOptions } from '../tensor/create.ts';
+import { scope } from '../tensor/lifetime.ts';
+import { show } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { Parameter, skipInitialisation } from './parameter.ts';
+
+/** Tensors by name: `features.0.weight`. The order is the model's. */
+export type StateDict = Record<string, Tensor>;
+
+/** What `loadStateDict` found; empty lists when everything fitted. */
+export interface LoadResult {
+  missingKeys: string[];
+  unexpectedKeys: string[];
+}
+
+/** Modules whose forward is running, outermost first. */
+const running: Module[] = [];
+const named = new WeakSet<Error>();
+
+setModulePath(() => pathOf(running));
+
+/** Dotted path of the innermost module as seen from the outermost. */
+function pathOf(stack: readonly Module[]): string {
+  const names: string[] = [];
+  for (let i = 1; i < stack.length; i++) {
+    const name = nameWithin(stack[i - 1]!, stack[i]!);
+    if (name) names.push(name);
+  }
+  return names.join('.') || (stack[0]?.constructor.name ?? '');
+}
+
+function nameWithin(parent: Module, child: Module): string {
+  for (const [name, module] of parent.namedModules()) if (module === child) return name;
+  return '';
+}
+
+/** Adds the module's path to an error that passes through its forward. */
+function nameError(error: unknown): void {
+  if (!(error instanceof Error) || named.has(error)) return;
+  named.add(error);
+  const path = pathOf(running);
+  if (path && !error.message.includes(`(in ${path})`)) error.message += ` (in ${path})`;
+}
+
+/** Runs a forward with the module on the stack; with gradients off, what it made is released except its result. */
+function call(module: Module, forward: (...inputs: never[]) => unknown, inputs: unknown[]): unknown {
+  noteModule(module);
+  running.push(module);
+  try {
+    const run = (): unknown => forward.apply(module, inputs as never[]);
+    return isGradEnabled() || running.length > 1 ? run() : scope(run);
+  } catch (error) {
+    nameError(error);
+    throw error;
+  } finally {
+    running.pop();
+  }
+}
+
+/**
+ * Base of all layers and models. Assign parameters (`new Parameter`, `parameter(...)`) and other modules to properties and
+ * write `forward`; the rest follows. Source: torch.nn.Module.
+ *
+ * @example
+ * ```ts
+ * import { init, nn, zeros } from 'feathermap';
+ * await init();
+ * class Twice extends nn.Module {
+ *   inner = new nn.Linear(3, 3);
+ *   forward(x) { return this.inner.forward(this.inner.forward(x)); }
+ * }
+ * const net = new Twice();
+ * if (net.parameters().length !== 2 || net.forward(zeros([1, 3])).shape[1] !== 3) throw new Error('wrong');
+ * ```
+ */
+export abstract class Module {
+  /** Whether dropout drops and running statistics move. Set by `train()` and `eval()`. */
+  training = true;
+  readonly #buffers = new Map<string, Tensor>();
+
+  constructor() {
+    const forward = this.forward as (...inputs: never[]) => unknown;
+    Object.defineProperty(this, 'forward', {
+      value: (...inputs: unknown[]) => call(this, forward, inputs),
+      enumerable: false,
+      configurable: true,
+      writable: true,
+    });
+  }
+
+  /** Computes the output. */
+  abstract forward(...inputs: Tensor[]): Tensor;
+
+  /** What `toString` shows in the brackets. */
+  extraRepr(): string {
+    return '';
+  }
+
+  /** Adds a tensor that belongs to the state but is not trained, under its name in the state dict. */
+  registerBuffer(name: string, tensor: Tensor): Tensor {
+    tensor.storage.persistent = true;
+    this.#buffers.set(name, tensor);
+    return tensor;
+  }
+
+  /** The modules that are properties of this one. */
+  *namedChildren(): Generator<[string, Module]> {
+    for (const [name, value] of Object.entries(this)) if (value instanceof Module) yield [name, value];
+  }
+
+  /** This module under `''` and everything below it by dotted path. */
+  *namedModules(prefix = ''): Generator<[string, Module]> {
+    yield [prefix, this];
+    for (const [name, child] of this.namedChildren()) yield* child.namedModules(prefix ? `${prefix}.${name}` : name);
+  }
+
+  /** All parameters by dotted path. */
+  *namedParameters(): Generator<[string, Parameter]> {
+    for (const [path, module] of this.namedModules())
+      for (const [name, value] of Object.entries(module)) if (value instanceof Parameter) yield [join(path, name), value];
+  }
+
+  /** All buffers by dotted path. */
+  *namedBuffers(): Generator<[string, Tensor]> {
+    for (const [path, module] of this.namedModules())
+      for (const [name, value] of module.#buffers) yield [join(path, name), value];
+  }
+
+  /** All parameters, in the order of the state dict. */
+  parameters(): Parameter[] {
+    return [...this.namedParameters()].map(([, parameter]) => parameter);
+  }
+
+  /** Training mode for this module and all below; `train(false)` is `eval()`. */
+  train(mode = true): this {
+    for (const [, module] of this.namedModules()) module.training = mode;
+    return this;
+  }
+
+  /** Evaluation mode: dropout off, running statistics used and left alone. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Sets `requiresGrad` of all parameters: `requiresGrad_(false)` freezes. */
+  requiresGrad_(value = true): this {
+    for (const parameter of this.parameters()) parameter.requiresGrad = value;
+    return this;
+  }
+
+  /** Forgets the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const parameter of this.parameters()) parameter.grad = null;
+  }
+
+  /** Parameters and buffers by name: per module its parameters, then its buffers, then its children. They share memory with the model. */
+  stateDict(): StateDict {
+    const state: StateDict = {};
+    for (const [name, tensor] of this.#namedState()) state[name] = tensor.detach();
+    return state;
+  }
+
+  *#namedState(): Generator<[string, Tensor]> {
+    for (const [path, module] of this.namedModules()) {
+      for (const [name, value] of Object.entries(module)) if (value instanceof Parameter) yield [join(path, name), value];
+      for (const [name, value] of module.#buffers) yield [join(path, name), value];
+    }
+  }
+
+  /**
+   * Copies values into parameters and buffers, in place. All keys and shapes are checked first: on an error nothing has changed.
+   *
+   * @throws Error with `strict` (the default) for missing or unexpected keys; RangeError for shapes that differ
+   */
+  loadStateDict(state: StateDict, options: { strict?: boolean } = {}): LoadResult {
+    checkOptions('loadStateDict', options, ['strict']);
+    const own = new Map(this.#namedState());
+    const missingKeys = [...own.keys()].filter((name) => !(name in state));
+    const unexpectedKeys = Object.keys(state).filter((name) => !own.has(name));
+    if ((options.strict ?? true) && missingKeys.length + unexpectedKeys.length)
+      throw new Error(
+        `loadStateDict: ${listed('missing', missingKeys)}${missingKeys.length && unexpectedKeys.length ? '; ' : ''}${listed('unexpected', unexpectedKeys)}`,
+      );
+    const pairs = [...own].filter(([name]) => name in state).map(([name, target]) => ({ name, target, source: state[name]! }));
+    for (const { name, target, source } of pairs) checkFits(name, target, source);
+    noGrad(() => {
+      for (const { target, source } of pairs) {
+        skipInitialisation(target);
+        copy_(target, source);
+      }
+    });
+    return { missingKeys, unexpectedKeys };
+  }
+
+  /** The model as a tree of layers. */
+  toString(): string {
+    const children = [...this.namedChildren()].map(([name, child]) => `  (${name}): ${String(child).replaceAll('\n', '\n  ')}\n`);
+    const inside = children.length ? `\n${children.join('')}` : this.extraRepr();
+    return `${this.constructor.name}(${inside})`;
+  }
+}
+
+function join(path: string, name: string): string {
+  return path ? `${path}.${name}` : name;
+}
+
+function listed(kind: string, names: readonly string[]): string {
+  if (!names.length) return '';
+  const more = names.length > 8 ? ` and ${names.length - 8} more` : '';
+  return `${kind} keys ${names.slice(0, 8).map((name) => `'${name}'`).join(', ')}${more}`;
+}
+
+function checkFits(name: string, target: Tensor, source: unknown): void {
+  if (!(source instanceof Tensor)) throw new TypeError(`loadStateDict: '${name}' is not a Tensor`);
+  if (show(source.shape) !== show(target.shape))
+    throw new RangeError(`loadStateDict: '${name}' has shape ${show(source.shape)}, the model expects ${show(target.shape)}`);
+}
