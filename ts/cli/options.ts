@@ -100,8 +100,8 @@ function parse(args: readonly string[]): Given {
   try {
     return parseArgs({ args: [...args], options: names, allowPositionals: false }).values;
   } catch (error) {
-    // Node's texts are clear, but some go on with advice about `--`.
-    throw new UsageError(`${(error as Error).message.split(/[.\n] ?(?=To |Did )/)[0]}`);
+    // The first sentence says what is wrong; what follows is advice about `--`.
+    throw new UsageError((error as Error).message.split(/\.\s/)[0] as string);
   }
 }
 
