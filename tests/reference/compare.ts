@@ -15,7 +15,7 @@ export interface Tolerance {
 }
 
 /** The largest finite magnitude. */
-function magnitude(numbers: Numbers): number {
+export function magnitude(numbers: Numbers): number {
   let largest = 0;
   for (let i = 0; i < numbers.length; i++) {
     const size = Math.abs(numbers[i] as number);
