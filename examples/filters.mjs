@@ -9,12 +9,36 @@ import { featureMaps } from 'feathermap/viz';
 await init();
 
 const filters = {
-  identity: [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
-  edge: [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]],
-  sharpen: [[0, -1, 0], [-1, 5, -1], [0, -1, 0]],
-  'box blur': [[1, 1, 1], [1, 1, 1], [1, 1, 1]].map((row) => row.map((value) => value / 9)),
-  Gaussian: [[1, 2, 1], [2, 4, 2], [1, 2, 1]].map((row) => row.map((value) => value / 16)),
-  'left edges': [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]],
+  identity: [
+    [0, 0, 0],
+    [0, 1, 0],
+    [0, 0, 0],
+  ],
+  edge: [
+    [-1, -1, -1],
+    [-1, 8, -1],
+    [-1, -1, -1],
+  ],
+  sharpen: [
+    [0, -1, 0],
+    [-1, 5, -1],
+    [0, -1, 0],
+  ],
+  'box blur': [
+    [1, 1, 1],
+    [1, 1, 1],
+    [1, 1, 1],
+  ].map((row) => row.map((value) => value / 9)),
+  Gaussian: [
+    [1, 2, 1],
+    [2, 4, 2],
+    [1, 2, 1],
+  ].map((row) => row.map((value) => value / 16)),
+  'left edges': [
+    [-1, 0, 1],
+    [-2, 0, 2],
+    [-1, 0, 1],
+  ],
 };
 const names = Object.keys(filters);
 

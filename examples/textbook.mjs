@@ -12,9 +12,21 @@ function numbers(t) {
   const nest = (values, [, ...inner]) => {
     if (inner.length === 0) return Array.from(values, (value) => Math.round(value * 1000) / 1000);
     const size = inner.reduce((a, b) => a * b, 1);
-    return Array.from({ length: values.length / size }, (_, i) => nest(values.subarray(i * size, (i + 1) * size), inner));
+    return Array.from({ length: values.length / size }, (_, i) =>
+      nest(values.subarray(i * size, (i + 1) * size), inner),
+    );
   };
-  return t.shape.length === 0 ? t.item() : nest(t.data(), t.shape.slice(Math.max(0, t.shape.findIndex((size) => size > 1))));
+  return t.shape.length === 0
+    ? t.item()
+    : nest(
+        t.data(),
+        t.shape.slice(
+          Math.max(
+            0,
+            t.shape.findIndex((size) => size > 1),
+          ),
+        ),
+      );
 }
 
 const show = (what, value) => console.log(`${what}: ${typeof value === 'string' ? value : JSON.stringify(value)}`);
@@ -24,7 +36,14 @@ const count = (module) => [...module.parameters()].reduce((sum, { size }) => sum
 chapter('Cross-correlation');
 
 const X = arange(9).reshape([1, 1, 3, 3]);
-const K = tensor([[[[0, 1], [2, 3]]]]);
+const K = tensor([
+  [
+    [
+      [0, 1],
+      [2, 3],
+    ],
+  ],
+]);
 show('0..8 with [[0,1],[2,3]]', numbers(F.conv2d(X, K)));
 
 chapter('Edges, and how a kernel finds them by itself');
@@ -65,7 +84,15 @@ show('8x8, k (5,3), p (2,1)', shapeOf([1, 1, 8, 8], [1, 1, 5, 3], { padding: [2,
 show('8x8, k 3, p 1, s 2', shapeOf([1, 1, 8, 8], [1, 1, 3, 3], { padding: 1, stride: 2 }));
 show('8x8, k (3,5), p (0,1), s (3,4)', shapeOf([1, 1, 8, 8], [1, 1, 3, 5], { padding: [0, 1], stride: [3, 4] }));
 show('3x100x100, four filters k 3, p 2', shapeOf([1, 3, 100, 100], [4, 3, 3, 3], { padding: 2 }));
-show('k 4 keeps 8x8 with padding [[2,1],[2,1]]', shapeOf([1, 1, 8, 8], [1, 1, 4, 4], { padding: [[2, 1], [2, 1]] }));
+show(
+  'k 4 keeps 8x8 with padding [[2,1],[2,1]]',
+  shapeOf([1, 1, 8, 8], [1, 1, 4, 4], {
+    padding: [
+      [2, 1],
+      [2, 1],
+    ],
+  }),
+);
 
 const layer = new nn.Conv2d(2, 3, [3, 5], { padding: [1, 2] });
 show('Conv2d(2, 3, (3,5), padding (1,2)) on 4x2x3x5', layer.forward(rand([4, 2, 3, 5])).shape.join(' x '));
@@ -82,8 +109,14 @@ show('three output channels', numbers(F.conv2d(twoIn, threeOut)));
 const pixels = rand([1, 3, 3, 3]);
 const mixing = rand([2, 3, 1, 1]);
 const asConvolution = F.conv2d(pixels, mixing);
-const asDense = mixing.reshape([2, 3]).matmul(pixels.reshape([3, 9])).reshape([1, 2, 3, 3]);
-show('1x1 convolution against a dense layer over channels, largest difference', asConvolution.sub(asDense).abs().max().item());
+const asDense = mixing
+  .reshape([2, 3])
+  .matmul(pixels.reshape([3, 9]))
+  .reshape([1, 2, 3, 3]);
+show(
+  '1x1 convolution against a dense layer over channels, largest difference',
+  asConvolution.sub(asDense).abs().max().item(),
+);
 
 chapter('Pooling');
 
@@ -92,9 +125,15 @@ show('2x2 average of 0..8', numbers(F.avgPool2d(X, 2, { stride: 1 })));
 const sixteen = arange(16).reshape([1, 1, 4, 4]);
 show('MaxPool2d(3) on 0..15', numbers(F.maxPool2d(sixteen, 3)));
 show('MaxPool2d(3, padding 1, stride 2)', numbers(F.maxPool2d(sixteen, 3, { padding: 1, stride: 2 })));
-show('MaxPool2d((2,3), stride (2,3), padding (0,1))', numbers(F.maxPool2d(sixteen, [2, 3], { stride: [2, 3], padding: [0, 1] })));
+show(
+  'MaxPool2d((2,3), stride (2,3), padding (0,1))',
+  numbers(F.maxPool2d(sixteen, [2, 3], { stride: [2, 3], padding: [0, 1] })),
+);
 const twoChannels = arange(32).reshape([1, 2, 4, 4]);
-show('MaxPool2d(3, padding 1, stride (2,1)) on 0..31', numbers(F.maxPool2d(twoChannels, 3, { padding: 1, stride: [2, 1] })));
+show(
+  'MaxPool2d(3, padding 1, stride (2,1)) on 0..31',
+  numbers(F.maxPool2d(twoChannels, 3, { padding: 1, stride: [2, 1] })),
+);
 
 chapter('Parameters');
 
@@ -112,7 +151,10 @@ function receptiveField(layers) {
   const x = ones([1, 1, 33, 33], { requiresGrad: true });
   const y = layers.reduce((signal, run) => run(signal), x);
   const middle = Math.floor(y.shape[2] / 2);
-  y.slice(2, middle, middle + 1).slice(3, middle, middle + 1).sum().backward();
+  y.slice(2, middle, middle + 1)
+    .slice(3, middle, middle + 1)
+    .sum()
+    .backward();
   return Math.sqrt(x.grad.data().reduce((reached, gradient) => reached + (gradient === 0 ? 0 : 1), 0));
 }
 const conv3 = (x) => F.conv2d(x, ones([1, 1, 3, 3]));

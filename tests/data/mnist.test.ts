@@ -106,7 +106,11 @@ describe('ImageDataset', () => {
   });
 
   test('refuses what does not fit, with both numbers', () => {
-    const make = (labels: number[], shape: [number, number, number, number], normalize?: { mean: number[]; std: number }) =>
+    const make = (
+      labels: number[],
+      shape: [number, number, number, number],
+      normalize?: { mean: number[]; std: number },
+    ) =>
       new ImageDataset(images, Uint8Array.from(labels), shape, classes, normalize === undefined ? {} : { normalize });
     expect(() => make([0, 1], [2, 1, 3, 2])).toThrow('ImageDataset: 8 image bytes, shape [2,1,3,2] needs 12');
     expect(() => make([0], [2, 1, 2, 2])).toThrow('ImageDataset: 1 labels, 2 images');
@@ -157,7 +161,9 @@ describe('fashionMnist from the JSON package', () => {
     const changed = (row: unknown): string => JSON.stringify({ data: rows.map((r, i) => (i === 7 ? row : r)) });
     expect(await failing(changed([1, 2]))).toBe('0.json: row 7 has 2 values, expected 784 values');
     expect(await failing(changed('x'))).toBe('0.json: row 7 has string, expected 784 values');
-    expect(await failing(changed([...image(0).slice(1), 256]))).toBe('0.json: row 7, value 783 is 256, expected 0 to 255');
+    expect(await failing(changed([...image(0).slice(1), 256]))).toBe(
+      '0.json: row 7, value 783 is 256, expected 0 to 255',
+    );
   });
 
   test('says how to install the package', async () => {

@@ -7,7 +7,11 @@ const hex = (block: Uint32Array): string[] => Array.from(block, (word) => word.t
 describe('philox', () => {
   // Known answers of the authors' Random123 library (kat_vectors, philox4x32 with 10 rounds).
   test.each([
-    [[0, 0, 0, 0], [0, 0], ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']],
+    [
+      [0, 0, 0, 0],
+      [0, 0],
+      ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8'],
+    ],
     [
       [0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff],
       [0xffffffff, 0xffffffff],
@@ -68,8 +72,15 @@ describe('batchRows', () => {
     Array.from(batchRows({ ...options, ...changes }, epoch), (rows) => Array.from(rows));
 
   test('cuts the rows in order, with or without the short last batch', () => {
-    expect(listed({})).toEqual([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]);
-    expect(listed({ dropLast: true })).toEqual([[0, 1, 2, 3], [4, 5, 6, 7]]);
+    expect(listed({})).toEqual([
+      [0, 1, 2, 3],
+      [4, 5, 6, 7],
+      [8, 9],
+    ]);
+    expect(listed({ dropLast: true })).toEqual([
+      [0, 1, 2, 3],
+      [4, 5, 6, 7],
+    ]);
     expect(listed({ length: 0 })).toEqual([]);
     expect(listed({ length: 3, dropLast: true })).toEqual([]);
   });

@@ -62,12 +62,19 @@ describe('against the reference implementation', () => {
 });
 
 describe('serializeSafetensors', () => {
-  const bytes = (length: number): SafetensorsEntry => ({ dtype: 'U8', shape: [length], bytes: new Uint8Array(length).fill(7) });
+  const bytes = (length: number): SafetensorsEntry => ({
+    dtype: 'U8',
+    shape: [length],
+    bytes: new Uint8Array(length).fill(7),
+  });
 
   test('an empty file, names that need care, and aligned data', () => {
     expect(serializeSafetensors({ metadata: {}, entries: new Map() })).toEqual(fileOf('{}      '));
     const names = ['', '__proto__', 'a"\\\n', '10', '9'];
-    const written = serializeSafetensors({ metadata: { z: '1', a: '2' }, entries: new Map(names.map((n, i) => [n, bytes(i)])) });
+    const written = serializeSafetensors({
+      metadata: { z: '1', a: '2' },
+      entries: new Map(names.map((n, i) => [n, bytes(i)])),
+    });
     const { metadata, entries } = parseSafetensors(written);
     expect([...entries.keys()].sort()).toEqual([...names].sort());
     for (const [i, name] of names.entries()) expect(entries.get(name)?.bytes).toHaveLength(i);
@@ -76,9 +83,9 @@ describe('serializeSafetensors', () => {
   });
 
   test('refuses bytes that do not fit and the reserved name', () => {
-    expect(() => serializeSafetensors({ metadata: {}, entries: new Map([['w', { ...bytes(3), shape: [4] }]]) })).toThrow(
-      "safetensors: 'w' has 3 bytes, U8 [4] takes 4",
-    );
+    expect(() =>
+      serializeSafetensors({ metadata: {}, entries: new Map([['w', { ...bytes(3), shape: [4] }]]) }),
+    ).toThrow("safetensors: 'w' has 3 bytes, U8 [4] takes 4");
     expect(() => serializeSafetensors({ metadata: {}, entries: new Map([['__metadata__', bytes(1)]]) })).toThrow(
       'safetensors: a tensor cannot be called __metadata__',
     );
@@ -110,7 +117,12 @@ describe('parseSafetensors refuses', () => {
       '"a" has the unsupported dtype "F8_E4M3"; supported: BOOL, U8, F16, BF16, I32, F32, F64, I64',
       8,
     ],
-    ['a negative size', fileOf(`{"a":${tensorText(0, 1, 'U8', '[-1]')}}`, [0]), '"a" has the shape [-1], not a list of sizes', 8],
+    [
+      'a negative size',
+      fileOf(`{"a":${tensorText(0, 1, 'U8', '[-1]')}}`, [0]),
+      '"a" has the shape [-1], not a list of sizes',
+      8,
+    ],
     ['a missing shape', fileOf('{"a":{"dtype":"U8"}}'), '"a" has the shape undefined, not a list of sizes', 8],
     [
       'one offset',
@@ -148,7 +160,12 @@ describe('parseSafetensors refuses', () => {
       'truncated at byte 63: the tensors take 3 bytes, the file has 2',
       63,
     ],
-    ['trailing data', fileOf(`{"a":${tensorText(0, 1)}}`, [1, 2]), '1 trailing bytes at byte 62 belong to no tensor', 62],
+    [
+      'trailing data',
+      fileOf(`{"a":${tensorText(0, 1)}}`, [1, 2]),
+      '1 trailing bytes at byte 62 belong to no tensor',
+      62,
+    ],
     [
       'a name given twice',
       fileOf(`{"é":${tensorText(0, 1)},"\\u00e9":${tensorText(1, 2)}}`, [1, 2]),

@@ -25,7 +25,9 @@ describe('lineChart', () => {
 
   test('round ticks around the values', () => {
     const labels = (y: number[]): string[] =>
-      [...lineChart({ series: [{ name: 's', y }] }).matchAll(/text-anchor="end">([^<]*)</g)].map((match) => match[1] as string);
+      [...lineChart({ series: [{ name: 's', y }] }).matchAll(/text-anchor="end">([^<]*)</g)].map(
+        (match) => match[1] as string,
+      );
     expect(labels([0.02, 0.98])).toEqual(['0', '0.2', '0.4', '0.6', '0.8', '1']);
     expect(labels([-3, 12])).toEqual(['-5', '0', '5', '10', '15']);
     expect(labels([0.9871, 0.9899])).toEqual(['0.987', '0.9875', '0.988', '0.9885', '0.989', '0.9895', '0.99']);
@@ -55,7 +57,13 @@ describe('lineChart', () => {
 
 describe('confusionMatrix', () => {
   test('shows counts and accuracy', () => {
-    const svg = confusionMatrix([[9, 1], [0, 10]], ['cat', 'dog & co']);
+    const svg = confusionMatrix(
+      [
+        [9, 1],
+        [0, 10],
+      ],
+      ['cat', 'dog & co'],
+    );
     checkWellFormed(svg);
     for (const text of ['>9<', '>1<', '>0<', '>10<', 'accuracy 0.950']) expect(svg).toContain(text);
     checkWellFormed(confusionMatrix([[0]], ['none']));
@@ -68,7 +76,10 @@ describe('confusionMatrix', () => {
 
 describe('imageGrid', () => {
   test('one path per gray level, equal neighbours joined', () => {
-    const svg = imageGrid({ data: [0, 0, 1, 1, 0, 0.5], count: 1, height: 2, width: 3 }, { labels: ['one'], title: 'T' });
+    const svg = imageGrid(
+      { data: [0, 0, 1, 1, 0, 0.5], count: 1, height: 2, width: 3 },
+      { labels: ['one'], title: 'T' },
+    );
     checkWellFormed(svg);
     expect(svg).toContain('<path d="M0 0h2v1h-2zM1 1h1v1h-1z" fill="rgb(0,0,0)"/>');
     expect(svg).toContain('<path d="M2 0h1v1h-1zM0 1h1v1h-1z" fill="rgb(255,255,255)"/>');
@@ -81,6 +92,8 @@ describe('imageGrid', () => {
   });
 
   test('refuses data of another size', () => {
-    expect(() => imageGrid({ data: [1], count: 2, height: 1, width: 1 })).toThrow('imageGrid: 1 values for 2 pictures of 1 x 1');
+    expect(() => imageGrid({ data: [1], count: 2, height: 1, width: 1 })).toThrow(
+      'imageGrid: 1 values for 2 pictures of 1 x 1',
+    );
   });
 });

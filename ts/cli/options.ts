@@ -85,7 +85,12 @@ export function parseOptions(args: readonly string[]): TrainOptions {
     batchSize: whole('batch-size', given['batch-size'] ?? '128', 1, 60_000),
     optimizer,
     lr: real('lr', given.lr ?? String(learningRates[variant][optimizer]), (x) => x > 0, 'a number above 0'),
-    momentum: real('momentum', given.momentum ?? (variant === 'relu' ? '0.9' : '0'), (x) => x >= 0 && x < 1, 'from 0 to below 1'),
+    momentum: real(
+      'momentum',
+      given.momentum ?? (variant === 'relu' ? '0.9' : '0'),
+      (x) => x >= 0 && x < 1,
+      'from 0 to below 1',
+    ),
     seed: whole('seed', given.seed ?? '0', 0, 0xffffffff),
     threads: given.threads === undefined || given.threads === 'auto' ? 'auto' : whole('threads', given.threads, 1, 256),
     dataset,

@@ -37,7 +37,11 @@ export function curve(results: readonly EpochResult[], title: string): string {
 }
 
 /** Counts `[truth][prediction]` of equally long lists of class numbers. */
-export function countConfusions(truths: ArrayLike<number>, predictions: ArrayLike<number>, classes: number): number[][] {
+export function countConfusions(
+  truths: ArrayLike<number>,
+  predictions: ArrayLike<number>,
+  classes: number,
+): number[][] {
   const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   for (let i = 0; i < truths.length; i++) {
     const row = counts[truths[i] as number] as number[];

@@ -1,6 +1,6 @@
 import { data as read } from '../tensor/read.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { type Dataset, copyRows, elementCount } from './dataset.ts';
+import { copyRows, type Dataset, elementCount } from './dataset.ts';
 
 /** Rows in an array: `shape[0]` of them. */
 export interface Rows<T extends Float32Array | Int32Array | Uint8Array> {
@@ -39,7 +39,9 @@ export class TensorDataset implements Dataset {
     const y = rowsOf('targets', targets);
     if (!(x.data instanceof Float32Array)) throw new TypeError('TensorDataset: samples must be f32');
     if (x.shape[0] !== y.shape[0]) {
-      throw new RangeError(`TensorDataset: samples [${x.shape}] and targets [${y.shape}] differ in their number of rows`);
+      throw new RangeError(
+        `TensorDataset: samples [${x.shape}] and targets [${y.shape}] differ in their number of rows`,
+      );
     }
     this.length = x.shape[0] as number;
     this.sampleShape = x.shape.slice(1);
@@ -67,7 +69,9 @@ function rowsOf(name: string, source: Tensor | Rows<AnyArray>): Rows<AnyArray> {
   }
   if (shape.length === 0) throw new RangeError(`TensorDataset: ${name} of shape [] have no axis of rows`);
   if (data.length !== elementCount(shape)) {
-    throw new RangeError(`TensorDataset: ${name} have ${data.length} elements, shape [${shape}] needs ${elementCount(shape)}`);
+    throw new RangeError(
+      `TensorDataset: ${name} have ${data.length} elements, shape [${shape}] needs ${elementCount(shape)}`,
+    );
   }
   return { data, shape };
 }

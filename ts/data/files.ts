@@ -53,7 +53,9 @@ export function findPackage(name: string, places: readonly string[], caller: str
   const here = cwd();
   for (const from of [import.meta.url, `${here}/_`, ...places.map((place) => `${here}/${place}/_`)]) {
     try {
-      return createRequire(from).resolve(`${name}/package.json`).replace(/[\\/]package\.json$/, '');
+      return createRequire(from)
+        .resolve(`${name}/package.json`)
+        .replace(/[\\/]package\.json$/, '');
     } catch {
       // Not installed there; the next place may have it.
     }

@@ -27,12 +27,12 @@ interface ElementType {
 }
 
 const elementTypes: Readonly<Record<number, ElementType>> = {
-  0x08: { bytes: 1, read: (v, start, count) => new Uint8Array(v.buffer, v.byteOffset + start, count).slice() },
-  0x09: { bytes: 1, read: (v, start, count) => new Int8Array(v.buffer, v.byteOffset + start, count).slice() },
-  0x0b: { bytes: 2, read: (v, start, count) => fill(new Int16Array(count), (i) => v.getInt16(start + 2 * i)) },
-  0x0c: { bytes: 4, read: (v, start, count) => fill(new Int32Array(count), (i) => v.getInt32(start + 4 * i)) },
-  0x0d: { bytes: 4, read: (v, start, count) => fill(new Float32Array(count), (i) => v.getFloat32(start + 4 * i)) },
-  0x0e: { bytes: 8, read: (v, start, count) => fill(new Float64Array(count), (i) => v.getFloat64(start + 8 * i)) },
+  8: { bytes: 1, read: (v, start, count) => new Uint8Array(v.buffer, v.byteOffset + start, count).slice() },
+  9: { bytes: 1, read: (v, start, count) => new Int8Array(v.buffer, v.byteOffset + start, count).slice() },
+  11: { bytes: 2, read: (v, start, count) => fill(new Int16Array(count), (i) => v.getInt16(start + 2 * i)) },
+  12: { bytes: 4, read: (v, start, count) => fill(new Int32Array(count), (i) => v.getInt32(start + 4 * i)) },
+  13: { bytes: 4, read: (v, start, count) => fill(new Float32Array(count), (i) => v.getFloat32(start + 4 * i)) },
+  14: { bytes: 8, read: (v, start, count) => fill(new Float64Array(count), (i) => v.getFloat64(start + 8 * i)) },
 };
 
 function fill<T extends IdxData>(data: T, element: (index: number) => number): T {
@@ -65,7 +65,10 @@ export function parseIdx(bytes: Uint8Array, name = 'parseIdx'): Idx {
 
 function readMagic(view: DataView, name: string): { type: ElementType; rank: number } {
   if (view.byteLength < 4) {
-    throw new IdxError(`${name}: truncated at byte ${view.byteLength}, the magic number takes 4 bytes`, view.byteLength);
+    throw new IdxError(
+      `${name}: truncated at byte ${view.byteLength}, the magic number takes 4 bytes`,
+      view.byteLength,
+    );
   }
   const type = elementTypes[view.getUint8(2)];
   if (view.getUint16(0) !== 0 || type === undefined) {
@@ -91,7 +94,10 @@ function checkSize(length: number, start: number, shape: readonly number[], need
   const message = `the header (${shape.join(' x ')}) promises ${need} bytes from byte ${start} on, the file has ${length - start}`;
   if (length < start + need) throw new IdxError(`${name}: truncated at byte ${length}: ${message}`, length);
   if (length > start + need) {
-    throw new IdxError(`${name}: ${length - start - need} trailing bytes at byte ${start + need}: ${message}`, start + need);
+    throw new IdxError(
+      `${name}: ${length - start - need} trailing bytes at byte ${start + need}: ${message}`,
+      start + need,
+    );
   }
 }
 

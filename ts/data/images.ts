@@ -1,4 +1,4 @@
-import { type Dataset, copyRows, elementCount } from './dataset.ts';
+import { copyRows, type Dataset, elementCount } from './dataset.ts';
 import { IdxError, readIdx } from './idx.ts';
 
 /** Mean and standard deviation of the pixels after scaling to [0, 1]: one number for all channels, or one per channel. */
@@ -68,7 +68,14 @@ export class ImageDataset implements Dataset {
   }
 }
 
-function translate(bytes: Uint8Array, from: number, table: Float32Array, x: Float32Array, to: number, count: number): void {
+function translate(
+  bytes: Uint8Array,
+  from: number,
+  table: Float32Array,
+  x: Float32Array,
+  to: number,
+  count: number,
+): void {
   for (let i = 0; i < count; i++) x[to + i] = table[bytes[from + i] as number] as number;
 }
 
@@ -88,13 +95,19 @@ function perChannel(name: string, value: number | readonly number[], channel: nu
   return value[channel] as number;
 }
 
-function checkImages(images: Uint8Array, labels: Uint8Array, shape: readonly number[], classes: readonly string[]): void {
+function checkImages(
+  images: Uint8Array,
+  labels: Uint8Array,
+  shape: readonly number[],
+  classes: readonly string[],
+): void {
   if (images.length !== elementCount(shape)) {
     throw new RangeError(`ImageDataset: ${images.length} image bytes, shape [${shape}] needs ${elementCount(shape)}`);
   }
   if (labels.length !== shape[0]) throw new RangeError(`ImageDataset: ${labels.length} labels, ${shape[0]} images`);
   const bad = labels.findIndex((label) => label >= classes.length);
-  if (bad >= 0) throw new RangeError(`ImageDataset: label ${labels[bad]} of row ${bad}, there are ${classes.length} classes`);
+  if (bad >= 0)
+    throw new RangeError(`ImageDataset: label ${labels[bad]} of row ${bad}, there are ${classes.length} classes`);
 }
 
 /** The two files of one IDX data set, plain or gzip, and what to call them in errors. */
@@ -133,7 +146,11 @@ export async function imagesFromIdx(
   return new ImageDataset(images.data, labels.data, [count, 1, height, width], classes, options);
 }
 
-async function readBytes(bytes: Uint8Array, rank: number, name: string): Promise<{ shape: readonly number[]; data: Uint8Array }> {
+async function readBytes(
+  bytes: Uint8Array,
+  rank: number,
+  name: string,
+): Promise<{ shape: readonly number[]; data: Uint8Array }> {
   const { shape, data } = await readIdx(bytes, name);
   if (shape.length !== rank) throw new IdxError(`${name}: ${shape.length} axes at byte 3, expected ${rank}`, 3);
   if (!(data instanceof Uint8Array)) throw new IdxError(`${name}: elements are not unsigned bytes (type at byte 2)`, 2);

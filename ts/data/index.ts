@@ -4,4 +4,4 @@ export type { Dataset } from './dataset.ts';
 export { type Idx, type IdxData, IdxError, parseIdx, readIdx } from './idx.ts';
 export { type IdxFiles, ImageDataset, imagesFromIdx, type Normalization } from './images.ts';
 export { DataLoader, type DataLoaderOptions } from './loader.ts';
-export { fashionMnist, mnist, type MnistOptions } from './mnist.ts';
+export { fashionMnist, type MnistOptions, mnist } from './mnist.ts';

@@ -1,7 +1,7 @@
 import { checkOptions } from '../tensor/create.ts';
 import { classFile, readFashionJson } from './fashion-json.ts';
 import { type Folder, findPackage, openFolder } from './files.ts';
-import { type ImageDataset, type Normalization, imagesFromIdx } from './images.ts';
+import { type ImageDataset, imagesFromIdx, type Normalization } from './images.ts';
 
 /** Which part of a set to load, from where. */
 export interface MnistOptions {
@@ -72,7 +72,9 @@ export async function fashionMnist(options: MnistOptions = {}): Promise<ImageDat
 function packageFolder(caller: string, name: string, inside: string, install: string): string {
   const found = findPackage(name, [FASHION_PLACE], caller);
   if (found !== null) return `${found}/${inside}`;
-  throw new Error(`${caller}: the package ${name} is not installed; run \`${install}\`, or give { folder } with the IDX files`);
+  throw new Error(
+    `${caller}: the package ${name} is not installed; run \`${install}\`, or give { folder } with the IDX files`,
+  );
 }
 
 async function readIdxFolder(folder: Folder, classes: readonly string[], options: MnistOptions): Promise<ImageDataset> {

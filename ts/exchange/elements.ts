@@ -39,12 +39,17 @@ export const elements: Readonly<Record<SafetensorsDtype, Element>> = {
   I32: { dtype: 'i32', read: (bytes) => new Int32Array(aligned(bytes)), write: itself },
   I64: { dtype: 'i32', read: narrow, write: (values) => BigInt64Array.from(values as Int32Array, BigInt) },
   U8: { dtype: 'u8', read: (bytes) => bytes.slice(), write: itself },
-  BOOL: { dtype: 'u8', read: (bytes) => bytes.slice(), write: (values) => Uint8Array.from(values, (value) => +(value !== 0)) },
+  BOOL: {
+    dtype: 'u8',
+    read: (bytes) => bytes.slice(),
+    write: (values) => Uint8Array.from(values, (value) => +(value !== 0)),
+  },
 };
 
 function narrow(bytes: Uint8Array, name: string): Int32Array {
   const wide = new BigInt64Array(aligned(bytes));
   const bad = wide.findIndex((value) => BigInt.asIntN(32, value) !== value);
-  if (bad >= 0) throw new RangeError(`loadSafetensors: '${name}' element ${bad} is ${wide[bad]}, which does not fit i32`);
+  if (bad >= 0)
+    throw new RangeError(`loadSafetensors: '${name}' element ${bad} is ${wide[bad]}, which does not fit i32`);
   return Int32Array.from(wide, Number);
 }

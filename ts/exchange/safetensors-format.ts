@@ -63,7 +63,8 @@ export function parseSafetensors(bytes: Uint8Array): SafetensorsFile {
 function readHeader(bytes: Uint8Array): { text: string; dataStart: number } {
   if (bytes.length < 8) fail(`truncated at byte ${bytes.length}, the header length takes 8 bytes`, bytes.length);
   const length = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  if (length > LONGEST_HEADER) fail(`header length ${length} at byte 0 exceeds the limit of ${LONGEST_HEADER} bytes`, 0);
+  if (length > LONGEST_HEADER)
+    fail(`header length ${length} at byte 0 exceeds the limit of ${LONGEST_HEADER} bytes`, 0);
   const dataStart = 8 + Number(length);
   if (dataStart > bytes.length) {
     fail(`truncated at byte ${bytes.length}, the header of ${length} bytes ends at byte ${dataStart}`, bytes.length);
@@ -129,7 +130,10 @@ function readPlace(name: string, value: unknown): Place {
   if (!isRecord(value)) fail(`${shown} must be an object with dtype, shape and data_offsets`, 8);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string' || !Object.hasOwn(elementSizes, dtype)) {
-    fail(`${shown} has the unsupported dtype ${JSON.stringify(dtype)}; supported: ${Object.keys(elementSizes).join(', ')}`, 8);
+    fail(
+      `${shown} has the unsupported dtype ${JSON.stringify(dtype)}; supported: ${Object.keys(elementSizes).join(', ')}`,
+      8,
+    );
   }
   if (!isSizes(shape)) fail(`${shown} has the shape ${JSON.stringify(shape)}, not a list of sizes`, 8);
   if (!isSizes(offsets) || offsets.length !== 2) {
@@ -140,7 +144,13 @@ function readPlace(name: string, value: unknown): Place {
   return { name, dtype: dtype as SafetensorsDtype, shape, begin, end };
 }
 
-function checkBytes(shown: string, dtype: SafetensorsDtype, shape: readonly number[], begin: number, end: number): void {
+function checkBytes(
+  shown: string,
+  dtype: SafetensorsDtype,
+  shape: readonly number[],
+  begin: number,
+  end: number,
+): void {
   const need = shape.reduce((product, size) => product * size, elementSizes[dtype]);
   if (!Number.isSafeInteger(need)) fail(`${shown} has the shape [${shape}], whose size overflows`, 8);
   if (end - begin !== need) {
@@ -158,10 +168,16 @@ function checkPlaces(places: readonly Place[], dataStart: number, available: num
     expected = end;
   }
   if (expected > available) {
-    fail(`truncated at byte ${dataStart + available}: the tensors take ${expected} bytes, the file has ${available}`, dataStart + available);
+    fail(
+      `truncated at byte ${dataStart + available}: the tensors take ${expected} bytes, the file has ${available}`,
+      dataStart + available,
+    );
   }
   if (expected < available) {
-    fail(`${available - expected} trailing bytes at byte ${dataStart + expected} belong to no tensor`, dataStart + expected);
+    fail(
+      `${available - expected} trailing bytes at byte ${dataStart + expected} belong to no tensor`,
+      dataStart + expected,
+    );
   }
 }
 
@@ -195,7 +211,10 @@ export function serializeSafetensors(file: SafetensorsFile): Uint8Array {
   return result;
 }
 
-function headerText(metadata: Readonly<Record<string, string>>, entries: readonly [string, SafetensorsEntry][]): string {
+function headerText(
+  metadata: Readonly<Record<string, string>>,
+  entries: readonly [string, SafetensorsEntry][],
+): string {
   const fields: string[] = [];
   const texts = Object.entries(metadata).sort(([a], [b]) => compare(a, b));
   if (texts.length > 0) fields.push(`"${METADATA}":${JSON.stringify(Object.fromEntries(texts))}`);

@@ -2,7 +2,13 @@ import { checkOptions, tensor } from '../tensor/create.ts';
 import { data } from '../tensor/read.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { elements } from './elements.ts';
-import { elementSizes, parseSafetensors, type SafetensorsDtype, type SafetensorsEntry, serializeSafetensors } from './safetensors-format.ts';
+import {
+  elementSizes,
+  parseSafetensors,
+  type SafetensorsDtype,
+  type SafetensorsEntry,
+  serializeSafetensors,
+} from './safetensors-format.ts';
 
 export {
   parseSafetensors,

@@ -42,7 +42,13 @@ export function confusionMatrix(counts: readonly (readonly number[])[], classes:
 
 function accuracy(counts: readonly (readonly number[])[]): string {
   const right = counts.reduce((sum, row, index) => sum + (row[index] as number), 0);
-  return (right / Math.max(1, counts.flat().reduce((sum, count) => sum + count, 0))).toFixed(3);
+  return (
+    right /
+    Math.max(
+      1,
+      counts.flat().reduce((sum, count) => sum + count, 0),
+    )
+  ).toFixed(3);
 }
 
 function classLabels(name: string, index: number, left: number, bottom: number, slanted: boolean): string[] {
@@ -55,7 +61,10 @@ function classLabels(name: string, index: number, left: number, bottom: number, 
 }
 
 function drawRow(row: readonly number[], truth: number, left: number): string[] {
-  const total = Math.max(1, row.reduce((sum, count) => sum + count, 0));
+  const total = Math.max(
+    1,
+    row.reduce((sum, count) => sum + count, 0),
+  );
   return row.map((count, predicted) => {
     const [x, y] = [left + predicted * CELL, TOP + truth * CELL];
     const share = count / total;

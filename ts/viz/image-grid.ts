@@ -38,25 +38,46 @@ export function imageGrid(planes: Planes, options: GridOptions = {}): string {
   if (planes.data.length !== count * height * width) {
     throw new RangeError(`imageGrid: ${planes.data.length} values for ${count} pictures of ${height} x ${width}`);
   }
-  const { title = '', labels, columns = Math.ceil(Math.sqrt(count)), scale = Math.max(1, Math.round(WIDTH / width)) } = options;
+  const {
+    title = '',
+    labels,
+    columns = Math.ceil(Math.sqrt(count)),
+    scale = Math.max(1, Math.round(WIDTH / width)),
+  } = options;
   const top = title === '' ? GAP : 40;
   const stepX = width * scale + GAP;
   const stepY = height * scale + GAP + (labels === undefined ? 0 : LABEL);
   const content = Array.from({ length: count }, (_, index) => {
     const x = GAP + (index % columns) * stepX;
     const y = top + Math.floor(index / columns) * stepY;
-    const label = svgText(x + (width * scale) / 2, y + height * scale + 14, labels?.[index] ?? '', 'text-anchor="middle"');
+    const label = svgText(
+      x + (width * scale) / 2,
+      y + height * scale + 14,
+      labels?.[index] ?? '',
+      'text-anchor="middle"',
+    );
     return drawPlane(planes, index, x, y, scale, options.range) + (labels === undefined ? '' : label);
   });
   const wide = Math.max(GAP + Math.min(columns, count) * stepX, 2 * GAP + 8 * title.length);
-  if (title !== '') content.unshift(svgText(wide / 2, 24, title, 'text-anchor="middle" font-size="15" font-weight="600"'));
+  if (title !== '')
+    content.unshift(svgText(wide / 2, 24, title, 'text-anchor="middle" font-size="15" font-weight="600"'));
   return svgDocument(wide, top + Math.ceil(count / columns) * stepY, content);
 }
 
 /** One picture: a path per gray level, in which neighbours of equal gray are one rectangle. */
-function drawPlane(planes: Planes, index: number, x: number, y: number, scale: number, range: GridOptions['range']): string {
+function drawPlane(
+  planes: Planes,
+  index: number,
+  x: number,
+  y: number,
+  scale: number,
+  range: GridOptions['range'],
+): string {
   const { height, width } = planes;
-  const pixels = Float64Array.from({ length: height * width }, (_, i) => planes.data[index * height * width + i] as number);
+  const pixels = Float64Array.from(
+    { length: height * width },
+    (_, i) => planes.data[index * height * width + i] as number,
+  );
   const grays = toGray(pixels, range);
   const paths = new Map<number, string>();
   for (let row = 0; row < height; row++) {
@@ -117,6 +138,7 @@ export function featureMaps(activations: Tensor, options: GridOptions = {}): str
 
 function planesOf(caller: string, tensor: Tensor): Planes {
   const [first = 0, second = 0, height = 0, width = 0] = tensor.shape;
-  if (tensor.shape.length !== 4) throw new RangeError(`${caller}: shape [${tensor.shape}] has ${tensor.shape.length} axes, expected 4`);
+  if (tensor.shape.length !== 4)
+    throw new RangeError(`${caller}: shape [${tensor.shape}] has ${tensor.shape.length} axes, expected 4`);
   return { data: data(tensor), count: first * second, height, width };
 }

@@ -41,8 +41,16 @@ const MARKED_POINTS = 40;
 export function lineChart(chart: LineChart): string {
   const { series, title = '', xLabel = '', yLabel = '', width = 640, height = 400 } = chart;
   const lines = series.map(pointsOf);
-  const x = tightAxis(lines.flatMap((line) => line.map(([at]) => at)), MARGIN.left, width - MARGIN.right);
-  const y = axis(lines.flatMap((line) => line.map(([, at]) => at)), height - MARGIN.bottom, MARGIN.top);
+  const x = tightAxis(
+    lines.flatMap((line) => line.map(([at]) => at)),
+    MARGIN.left,
+    width - MARGIN.right,
+  );
+  const y = axis(
+    lines.flatMap((line) => line.map(([, at]) => at)),
+    height - MARGIN.bottom,
+    MARGIN.top,
+  );
   const middle = (MARGIN.left + width - MARGIN.right) / 2;
   return svgDocument(width, height, [
     svgText(middle, 24, title, 'text-anchor="middle" font-size="15" font-weight="600"'),
@@ -50,7 +58,12 @@ export function lineChart(chart: LineChart): string {
     svgText(middle, height - 14, xLabel, 'text-anchor="middle"'),
     `<g transform="translate(18 ${coordinate((y.from + y.to) / 2)}) rotate(-90)">${svgText(0, 0, yLabel, 'text-anchor="middle"')}</g>`,
     ...lines.flatMap((line, index) => drawLine(line, index, x, y)),
-    ...legend(series.map(({ name }) => name), lines, x, y),
+    ...legend(
+      series.map(({ name }) => name),
+      lines,
+      x,
+      y,
+    ),
   ]);
 }
 
@@ -134,12 +147,18 @@ function drawLine(line: readonly Point[], index: number, x: Axis, y: Axis): stri
     pen = 'L';
     if (line.length < MARKED_POINTS) marks.push(`<circle cx="${place[0]}" cy="${place[1]}" r="2.6" fill="${color}"/>`);
   }
-  return [`<path d="${path}" fill="none" stroke="${color}" stroke-width="2" stroke-linejoin="round"${dash}/>`, ...marks];
+  return [
+    `<path d="${path}" fill="none" stroke="${color}" stroke-width="2" stroke-linejoin="round"${dash}/>`,
+    ...marks,
+  ];
 }
 
 function look(index: number): { color: string; dash: string } {
   const dashes = DASHES[index % DASHES.length] as string;
-  return { color: palette[index % palette.length] as string, dash: dashes === '' ? '' : ` stroke-dasharray="${dashes}"` };
+  return {
+    color: palette[index % palette.length] as string,
+    dash: dashes === '' ? '' : ` stroke-dasharray="${dashes}"`,
+  };
 }
 
 const LEGEND_ROW = 20;
