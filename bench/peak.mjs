@@ -1,0 +1,128 @@
+// The machine's 128-bit peak in this runtime, measured by loops in registers (peak/peak.ts): the measure for every share of peak printed here.
+// `node bench/peak.mjs` prints it alone.
+
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { timed } from './measure.mjs';
+
+const ITERATIONS = 2000; // one call takes about 10 us: far more than calling it costs
+const FLOPS_PER_VECTOR = 8; // 4 lanes, one multiplication and one addition each
+
+// (module (func (result v128) (f32x4.relaxed_madd (v128.const ...) (v128.const ...) (v128.const ...))))
+const RELAXED_PROBE = [
+  0,
+  97,
+  115,
+  109,
+  1,
+  0,
+  0,
+  0,
+  1,
+  5,
+  1,
+  96,
+  0,
+  1,
+  123,
+  3,
+  2,
+  1,
+  0,
+  10,
+  61,
+  1,
+  59,
+  0,
+  ...Array.from({ length: 3 }, () => [253, 12, ...new Array(16).fill(0)]).flat(),
+  253,
+  133,
+  2,
+  11,
+];
+
+export function acceptsRelaxed() {
+  return WebAssembly.validate(Uint8Array.from(RELAXED_PROBE));
+}
+
+/**
+ * The peak of this runtime: the fused loop where relaxed SIMD is accepted and `build` may use it, multiply and add elsewhere.
+ *
+ * @param {'auto' | 'simd' | 'relaxed'} build
+ * @returns {Promise<{ mulAdd: number, fma: number | null, contestant: (flops: number) => import('./measure.mjs').Contestant }>} GFLOP/s on one
+ *   thread; `contestant` does so many operations at the peak, to stand among those that are measured
+ */
+export async function measurePeak(build = 'auto') {
+  const relaxed = acceptsRelaxed();
+  const { exports } = await WebAssembly.instantiate(await WebAssembly.compile(await compilePeak(relaxed)));
+  const loops = {
+    mulAdd: loop(() => exports.mulAdd(ITERATIONS, 1), exports.mulAddPerIteration()),
+    fma: relaxed ? loop(() => exports.fusedMulAdd(ITERATIONS, 0.5, 1), exports.fusedMulAddPerIteration()) : null,
+  };
+  return {
+    mulAdd: gigaflops(loops.mulAdd),
+    fma: loops.fma && gigaflops(loops.fma),
+    contestant: (flops) => peakContestant(loops.fma && build !== 'simd' ? loops.fma : loops.mulAdd, flops),
+  };
+}
+
+function loop(call, vectorsPerIteration) {
+  return { call, flops: vectorsPerIteration * ITERATIONS * FLOPS_PER_VECTOR };
+}
+
+function peakContestant(loop, flops) {
+  const calls = timed(loop.call);
+  return {
+    name: 'peak',
+    sample(repetitions) {
+      const wanted = (repetitions * flops) / loop.flops;
+      const whole = Math.ceil(wanted);
+      return (calls(whole) * wanted) / whole;
+    },
+  };
+}
+
+/** -O2 as for the kernels: -O3 reorders unrolled chains until they spill. */
+async function compilePeak(relaxed) {
+  const { default: asc } = await import('assemblyscript/asc');
+  const directory = mkdtempSync(join(tmpdir(), 'peak-'));
+  try {
+    const outFile = join(directory, 'peak.wasm');
+    const source = fileURLToPath(new URL('./peak/peak.ts', import.meta.url));
+    const { error, stderr } = await asc.main([
+      source,
+      '--baseDir',
+      '/',
+      '--config',
+      'none',
+      '--runtime',
+      'stub',
+      '--noAssert',
+      '-O2',
+      '-o',
+      outFile,
+      '--enable',
+      relaxed ? 'simd,relaxed-simd' : 'simd',
+    ]);
+    if (error) throw new Error(`peak: ${error.message}\n${stderr}`);
+    return readFileSync(outFile);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+/** The best of many short samples: a peak is an upper bound, and everything that disturbs a sample lowers it. */
+function gigaflops({ call, flops }) {
+  const sample = timed(call);
+  sample(3000); // until the optimising compiler is through
+  let best = 0;
+  for (let i = 0; i < 40; i++) best = Math.max(best, (200 * flops) / sample(200) / 1e9);
+  return best;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { mulAdd, fma } = await measurePeak();
+  console.log(`node ${process.versions.node}: ${mulAdd.toFixed(1)} GFLOP/s mul+add, ${fma?.toFixed(1) ?? 'no'} fused`);
+}
