@@ -59,7 +59,9 @@ function seedGradient(root: Tensor, gradient: Tensor | undefined): Tensor {
     return gradient;
   }
   if (root.size !== 1)
-    throw new RangeError(`backward: ${show(root.shape)} has ${root.size} elements; reduce it to one (sum, mean) or pass a gradient`);
+    throw new RangeError(
+      `backward: ${show(root.shape)} has ${root.size} elements; reduce it to one (sum, mean) or pass a gradient`,
+    );
   return ones(root.shape);
 }
 
@@ -77,7 +79,10 @@ class Walk {
 
   /** Names the leaves reached: two steps over the same parameters have the same key. */
   key(): string {
-    return [...this.#leaves].map((leaf) => leaf.storage.id).sort((a, b) => a - b).join();
+    return [...this.#leaves]
+      .map((leaf) => leaf.storage.id)
+      .sort((a, b) => a - b)
+      .join();
   }
 
   #visit(node: Node): void {

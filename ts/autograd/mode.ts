@@ -13,7 +13,9 @@ function withMode<T>(name: string, mode: boolean, callback: () => T): T {
   try {
     const result = callback();
     if (typeof (result as { then?: unknown } | null)?.then === 'function')
-      throw new TypeError(`${name}: the callback returned a promise; the mode ends when the callback returns, so it must be synchronous`);
+      throw new TypeError(
+        `${name}: the callback returned a promise; the mode ends when the callback returns, so it must be synchronous`,
+      );
     return result;
   } finally {
     enabled = before;

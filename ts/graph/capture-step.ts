@@ -5,7 +5,7 @@ import { checkOptions } from '../tensor/create.ts';
 import { isDense } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './capture.ts';
-import { type Plan, Program } from './program.ts';
+import { type Plan, Program, planOf } from './program.ts';
 
 /** What a captured step needs of an optimiser. */
 export interface StepOptimizer {
@@ -58,9 +58,9 @@ export class GradientStep {
     return results.map((result) => result.detach());
   }
 
-  /** The plan for the inputs of the last new kind. */
-  get plan(): Plan | null {
-    return this.#entries.at(-1)?.program.plan ?? null;
+  /** The programs so far, one per kind of input. */
+  get programs(): readonly Program[] {
+    return this.#entries.map(({ program }) => program);
   }
 
   dispose(): void {
@@ -93,7 +93,7 @@ function leavesOf({ calls }: Captured<unknown>): [Tensor, boolean][] {
   const leaves = new Map<Tensor, boolean>();
   for (const { inputs } of calls)
     for (const input of inputs)
-      if (input && input.isLeaf && input.storage.state !== 'planned') leaves.set(input, input.requiresGrad);
+      if (input?.isLeaf && input.storage.state !== 'planned') leaves.set(input, input.requiresGrad);
   return [...leaves];
 }
 
@@ -128,9 +128,9 @@ export class UpdateStep {
     program.run([]);
   }
 
-  /** Bytes and commands of the last captured update. */
-  get plan(): Plan | null {
-    return [...this.#programs.values()].at(-1)?.plan ?? null;
+  /** The programs so far, one per set of parameters. */
+  get programs(): readonly Program[] {
+    return [...this.#programs.values()];
   }
 
   dispose(): void {
@@ -142,7 +142,7 @@ export class UpdateStep {
 /** A captured training step: call it with a batch, get the loss (or what the function returned). */
 export interface CapturedStep<Result extends StepResult> {
   (...inputs: Tensor[]): Result;
-  /** Forward and backward of the latest kind of input; null before the first call. */
+  /** What all its programs take and do: forward and backward per kind of input, and the update. Null before the first call. */
   readonly plan: Plan | null;
   /** Gives its programs' memory back. */
   dispose(): void;
@@ -189,6 +189,9 @@ export function captureStep<Result extends StepResult>(
     update?.dispose();
   };
   return Object.defineProperty(Object.assign(step, { dispose }), 'plan', {
-    get: () => gradients.plan,
+    get: () => {
+      const programs = [...gradients.programs, ...(update?.programs ?? [])];
+      return programs.length ? planOf(programs) : null;
+    },
   }) as CapturedStep<Result>;
 }

@@ -1,7 +1,9 @@
 // Capturing: op calls are written down instead of being run.
-import { noGrad } from '../autograd/mode.ts';
+
 import { observeHooks } from '../autograd/backward.ts';
+import { noGrad } from '../autograd/mode.ts';
 import { beginRandomCapture, endRandomCapture } from '../ops/random.ts';
+import { CaptureError } from '../runtime/errors.ts';
 import { Storage } from '../runtime/storage.ts';
 import { setRecorder } from '../tensor/apply.ts';
 import { type DType, elementBytes } from '../tensor/dtype.ts';
@@ -28,11 +30,6 @@ export interface Captured<T> {
   readonly result: T;
   /** Modules that ran, with the mode they were in. */
   readonly modes: readonly (readonly [Moded, boolean])[];
-}
-
-/** Thrown when something inside a capture needs a value at once; whoever captures runs eagerly instead. */
-export class CaptureError extends Error {
-  override name = 'CaptureError';
 }
 
 let modes: Map<Moded, boolean> | null = null;

@@ -1,7 +1,7 @@
 // compile: a model in evaluation mode becomes one program for one input shape.
 import { noGrad } from '../autograd/mode.ts';
-import { checkOptions } from '../tensor/create.ts';
 import { contiguous } from '../ops/copy.ts';
+import { checkOptions } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { checkShape, contiguousStrides, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';

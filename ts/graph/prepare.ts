@@ -79,8 +79,8 @@ export class Prepared {
   /** Writes the program. */
   write(): void {
     for (const source of this.sources) materialise(source);
-    for (const source of this.sources) source.pins++;
     this.#address = engine().heap.allocate(programBytes(this.#commands));
+    for (const source of this.sources) source.pins++;
     writeProgram(engine().memory, this.#address, this.#commands);
     this.#scratch = Math.max(0, ...this.#commands.map(({ grid }) => grid.scratch ?? 0));
   }
@@ -96,8 +96,9 @@ export class Prepared {
 
   /** Gives its memory back. */
   dispose(): void {
-    engine().heap.free(this.#address);
-    for (const source of this.sources) source.pins--;
+    if (this.#address) engine().heap.free(this.#address);
+    if (this.#address) for (const source of this.sources) source.pins--;
+    this.#address = 0;
     for (const storage of this.#results) discard(storage, 'released with the program that made it');
   }
 }

@@ -1,31 +1,42 @@
 // A captured list of op calls, lowered, placed and written: one call into wasm replays it.
-import { patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
 import type { Command } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
 import { blockBytes } from '../runtime/heap.ts';
+import { patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
 import { Storage } from '../runtime/storage.ts';
-import { checkReadable, CommandList, runError } from '../tensor/apply.ts';
-import { materialise, track } from '../tensor/lifetime.ts';
+import { CommandList, checkReadable, runError } from '../tensor/apply.ts';
+import { elementBytes } from '../tensor/dtype.ts';
+import { discard, materialise, track } from '../tensor/lifetime.ts';
 import type { OpCall } from '../tensor/op.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { type Placement, lifetimes, place } from './planner.ts';
-import { type CallCommands, hoistConstants, Prepared } from './prepare.ts';
+import { enter, leave, type Tenant } from './arena.ts';
+import { lifetimes, type Placement, place } from './planner.ts';
+import { type CallCommands, hoistConstants, type Prepared } from './prepare.ts';
 
-/** What a program will take and do, known before it runs. */
+/** One command of a plan. */
+export interface PlannedCommand {
+  readonly op: string;
+  /** Path of the module that called the op. */
+  readonly module: string;
+  readonly kernel: string;
+  readonly tiles: number;
+}
+
+/** What a program takes and does, known before it runs. */
 export interface Plan {
   /**
-   * Bytes of linear memory in use while it runs: arena, program, packed weights, inputs and outputs, scratch memory, and every
-   * parameter, gradient and optimiser buffer that it names.
+   * Bytes of linear memory that are in use while it runs: intermediates, program, packed weights, inputs and outputs, every
+   * parameter, gradient and optimiser buffer it names, and the engine's own (staging, scratch memory per thread).
    */
   readonly peakBytes: number;
   /** Bytes of the intermediates. */
   readonly arenaBytes: number;
   /** Bytes of parameters and other persistent buffers that it names. */
   readonly persistentBytes: number;
-  /** Multiply-adds of one run. */
+  /** Multiply-adds of one run, in convolutions and matrix products. */
   readonly macs: number;
-  /** The commands in order: op, module, kernel. */
-  readonly commands: readonly { op: string; module: string; kernel: string }[];
+  /** The commands in order. */
+  readonly commands: readonly PlannedCommand[];
 }
 
 /** Options of `Program`. */
@@ -35,20 +46,21 @@ export interface ProgramOptions {
 }
 
 /** A replayable program over fixed shapes. */
-export class Program {
-  readonly plan: Plan;
-  readonly #calls: readonly CallCommands[];
+export class Program implements Tenant {
+  readonly arenaBytes: number;
+  /** Persistent storages it names. While it exists they cannot be disposed. */
+  readonly pinned: readonly Storage[];
   readonly #owner: readonly CallCommands[];
+  readonly #commands: readonly Command[];
   readonly #inputs: readonly Tensor[];
   readonly #outputs: readonly Tensor[];
-  readonly #count: number;
   readonly #scratch: number;
   readonly #prepared: Prepared | null;
-  readonly #pinned: readonly Storage[];
   readonly #written: readonly Storage[];
-  readonly #uses: ReadonlyMap<Storage, readonly Use[]>;
+  readonly #placement: Placement;
+  readonly #macs: number;
+  #uses: ReadonlyMap<Storage, readonly Use[]> = new Map();
   #address = 0;
-  #arena = 0;
 
   constructor(
     calls: readonly OpCall[],
@@ -57,61 +69,71 @@ export class Program {
     { hoist = false }: ProgramOptions = {},
   ) {
     const lowered = calls.map(lower);
-    const fixed = new Set([...inputs, ...outputs].map((tensor) => tensor.storage));
-    const { prepared, rest } = hoist ? hoistConstants(lowered, fixed) : { prepared: null, rest: lowered };
-    const owner = rest.flatMap((call) => call.commands.map(() => call));
-    const commands = rest.flatMap((call) => call.commands);
-    this.#calls = rest;
-    this.#owner = owner;
+    const ends = endsOf(inputs, outputs);
+    const { prepared, rest } = hoist ? hoistConstants(lowered, ends) : { prepared: null, rest: lowered };
+    this.#owner = rest.flatMap((call) => call.commands.map(() => call));
+    this.#commands = rest.flatMap((call) => call.commands);
     this.#inputs = inputs;
     this.#outputs = outputs;
-    this.#count = commands.length;
-    this.#scratch = Math.max(0, ...commands.map(({ grid }) => grid.scratch ?? 0));
+    this.#scratch = Math.max(0, ...this.#commands.map(({ grid }) => grid.scratch ?? 0));
     this.#prepared = prepared;
-    const named = namedStorages(commands);
-    this.#pinned = [...named.keys()].filter((storage) => storage.state === 'live' || storage.state === 'lazy');
-    this.#written = this.#pinned.filter((storage) => named.get(storage));
-    const placement = place(
-      lifetimes(commands, (storage) => storage.state === 'planned' && !fixed.has(storage)),
-      engine().debug,
-    );
-    this.plan = this.#makePlan(commands, placement, fixed);
-    this.#uses = this.#write(commands, placement);
+    const named = namedStorages(this.#commands);
+    this.pinned = [...named.keys()].filter((storage) => storage.state === 'live' || storage.state === 'lazy');
+    this.#written = this.pinned.filter((storage) => named.get(storage));
+    const inArena = (storage: Storage): boolean => storage.state === 'planned' && !ends.has(storage);
+    this.#placement = place(lifetimes(this.#commands, inArena), engine().debug);
+    this.arenaBytes = this.#placement.bytes;
+    this.#macs = rest.reduce((sum, { macs }) => sum + macs, 0);
+    this.#load();
   }
 
-  #makePlan(commands: readonly Command[], placement: Placement, fixed: ReadonlySet<Storage>): Plan {
-    const blocks = (list: Iterable<Storage>): number => {
-      let sum = 0;
-      for (const { bytes } of list) sum += blockBytes(bytes);
-      return sum;
-    };
-    const persistentBytes = blocks(new Set([...this.#pinned, ...(this.#prepared?.sources ?? [])]));
-    const ends = [...fixed].filter((storage) => storage.state === 'planned');
-    const program = blockBytes(programBytes(commands)) + (this.#prepared?.bytes ?? 0);
-    const arena = placement.bytes ? blockBytes(placement.bytes) : 0;
-    return {
-      peakBytes: persistentBytes + blocks(ends) + program + arena + engine().overheadBytes(this.#scratch),
-      arenaBytes: placement.bytes,
-      persistentBytes,
-      macs: this.#calls.reduce((sum, { macs }) => sum + macs, 0),
-      commands: this.#owner.map(({ call }, i) => ({
-        op: call.op.name,
-        module: call.module,
-        kernel: commands[i]!.kernel.name,
-      })),
-    };
+  /** Takes memory and writes the program. If memory runs out, what was taken goes back. */
+  #load(): void {
+    for (const storage of this.pinned) storage.pins++;
+    try {
+      for (const storage of this.pinned) materialise(storage);
+      this.#prepared?.write();
+      this.#address = engine().heap.allocate(programBytes(this.#commands));
+      enter(this);
+      this.#uses = groupBy(writeProgram(engine().memory, this.#address, this.#commands));
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
-  #write(commands: readonly Command[], placement: Placement): ReadonlyMap<Storage, readonly Use[]> {
-    const { heap, memory } = engine();
-    for (const storage of this.#pinned) materialise(storage);
-    this.#prepared?.write();
-    this.#arena = placement.bytes ? heap.allocate(placement.bytes) : 0;
-    this.#address = heap.allocate(programBytes(commands));
-    for (const [storage, offset] of placement.offsets) storage.address = this.#arena + offset;
-    const uses = writeProgram(memory, this.#address, commands);
-    for (const storage of this.#pinned) storage.pins++;
-    return groupBy(uses);
+  moved(address: number): void {
+    for (const [storage, offset] of this.#placement.offsets) {
+      storage.address = address + offset;
+      this.#bind(storage, storage.address);
+    }
+  }
+
+  /** What it takes and does. */
+  get plan(): Plan {
+    return planOf([this]);
+  }
+
+  /** Bytes besides the arena and what it pins. */
+  get ownBytes(): number {
+    const ends = [...endsOf(this.#inputs, this.#outputs)].filter((storage) => storage.state === 'planned');
+    return blocks(ends) + blockBytes(programBytes(this.#commands)) + (this.#prepared?.bytes ?? 0);
+  }
+
+  get scratchBytes(): number {
+    return this.#scratch;
+  }
+
+  get macs(): number {
+    return this.#macs;
+  }
+
+  /** The commands, named. */
+  describe(): PlannedCommand[] {
+    return this.#owner.map(({ call }, i) => {
+      const { kernel, grid } = this.#commands[i]!;
+      return { op: call.op.name, module: call.module, kernel: kernel.name, tiles: grid.tiles };
+    });
   }
 
   /** Runs on these inputs, whose specs are those of the capture, and returns fresh outputs. */
@@ -121,17 +143,14 @@ export class Program {
       checkReadable('run', input);
       materialise(input.storage);
     }
-    for (const storage of this.#pinned)
-      if (storage.state === 'released') throw new Error(`run: a buffer of this program was ${storage.releasedBy}`);
     this.#prepared?.refresh();
-    this.#inputs.forEach((input, i) => {
-      this.#bind(input.storage, inputs[i]!.storage.address + byteOffset(inputs[i]!));
-    });
-    const outputs = this.#bindOutputs(inputs);
+    const outputs = this.#bindEnds(inputs);
     engine().reserveScratch(this.#scratch);
-    const failure = engine().run(this.#address, this.#count);
+    const failure = engine().run(this.#address, this.#commands.length);
     for (const storage of this.#written) storage.version++;
     if (failure) {
+      for (const output of outputs)
+        if (output.storage.computed) discard(output.storage, 'never written: its run failed');
       const { call } = this.#owner[failure.command]!;
       throw runError(failure, call.op.name, call.module);
     }
@@ -139,43 +158,69 @@ export class Program {
   }
 
   #bind(storage: Storage, address: number): void {
-    patch(engine().memory, this.#address, this.#uses.get(storage) ?? [], address);
+    const uses = this.#uses.get(storage);
+    if (uses) patch(engine().memory, this.#address, uses, address);
   }
 
-  /** Fresh memory for each planned output; an output that is an input or a parameter is handed back as it is. */
-  #bindOutputs(inputs: readonly Tensor[]): Tensor[] {
-    const fresh = new Map<Storage, Storage>();
-    this.#inputs.forEach((input, i) => {
-      fresh.set(input.storage, inputs[i]!.storage);
+  /** Points the program at these inputs and at fresh outputs. An output that is an input or a parameter is handed back as it is. */
+  #bindEnds(inputs: readonly Tensor[]): Tensor[] {
+    const bound = new Map<Storage, Storage>();
+    this.#inputs.forEach(({ storage }, i) => {
+      const { storage: actual, offset, dtype } = inputs[i]!;
+      bound.set(storage, actual);
+      this.#bind(storage, actual.address + offset * elementBytes(dtype));
     });
     return this.#outputs.map(({ storage, shape, dtype, strides, offset }) => {
-      let target = storage.state === 'planned' ? fresh.get(storage) : storage;
-      if (!target) {
-        target = new Storage(storage.bytes);
-        target.computed = true;
-        engine().allocate(target);
-        track(target);
-        fresh.set(storage, target);
-        this.#bind(storage, target.address);
-      }
+      const target = storage.state === 'planned' ? (bound.get(storage) ?? this.#fresh(storage, bound)) : storage;
       return new Tensor({ storage: target, shape, dtype, strides, offset });
     });
   }
 
-  /** Gives back its memory and unpins what it named. */
+  #fresh(storage: Storage, bound: Map<Storage, Storage>): Storage {
+    const target = new Storage(storage.bytes);
+    target.computed = true;
+    engine().allocate(target);
+    track(target);
+    bound.set(storage, target);
+    this.#bind(storage, target.address);
+    return target;
+  }
+
+  /** Gives its memory back and unpins what it named. */
   dispose(): void {
-    if (!this.#address) return;
-    const { heap } = engine();
-    heap.free(this.#address);
-    if (this.#arena) heap.free(this.#arena);
+    leave(this);
     this.#prepared?.dispose();
-    this.#address = this.#arena = 0;
-    for (const storage of this.#pinned) storage.pins--;
+    if (this.#address) engine().heap.free(this.#address);
+    this.#address = 0;
+    for (const storage of this.pinned) storage.pins--;
+    (this as { pinned: readonly Storage[] }).pinned = [];
   }
 }
 
-function byteOffset(tensor: Tensor): number {
-  return tensor.offset * (tensor.dtype === 'u8' ? 1 : 4);
+/** The plan of programs that run one after the other. */
+export function planOf(programs: readonly Program[]): Plan {
+  const persistentBytes = blocks(new Set(programs.flatMap(({ pinned }) => pinned)));
+  const arenaBytes = Math.max(0, ...programs.map((program) => program.arenaBytes));
+  const scratch = Math.max(0, ...programs.map((program) => program.scratchBytes));
+  const own = programs.reduce((sum, program) => sum + program.ownBytes, 0);
+  const arena = arenaBytes ? blockBytes(arenaBytes) : 0;
+  return {
+    peakBytes: persistentBytes + own + arena + engine().overheadBytes(scratch),
+    arenaBytes,
+    persistentBytes,
+    macs: programs.reduce((sum, program) => sum + program.macs, 0),
+    commands: programs.flatMap((program) => program.describe()),
+  };
+}
+
+function blocks(storages: Iterable<Storage>): number {
+  let sum = 0;
+  for (const { bytes } of storages) sum += blockBytes(bytes);
+  return sum;
+}
+
+function endsOf(inputs: readonly Tensor[], outputs: readonly Tensor[]): Set<Storage> {
+  return new Set([...inputs, ...outputs].map((tensor) => tensor.storage));
 }
 
 /** Asks an op for its commands. */

@@ -20,7 +20,8 @@ export class LeNet extends Module {
 
   constructor({ variant = 'sigmoid', numClasses = 10 }: LeNetOptions = {}) {
     super();
-    if (variant !== 'sigmoid' && variant !== 'relu') throw new RangeError(`lenet: variant is 'sigmoid' or 'relu', got '${variant}'`);
+    if (variant !== 'sigmoid' && variant !== 'relu')
+      throw new RangeError(`lenet: variant is 'sigmoid' or 'relu', got '${variant}'`);
     const activation = (): Module => (variant === 'sigmoid' ? new Sigmoid() : new ReLU());
     const pool = (): Module => (variant === 'sigmoid' ? new AvgPool2d(2) : new MaxPool2d(2));
     this.features = new Sequential(

@@ -20,7 +20,8 @@ export class Sequential extends Module {
   constructor(...layers: Module[]) {
     super();
     layers.forEach((layer, i) => {
-      if (!(layer instanceof Module)) throw new TypeError(`Sequential: argument ${i} is not a Module, got ${typeof layer}`);
+      if (!(layer instanceof Module))
+        throw new TypeError(`Sequential: argument ${i} is not a Module, got ${typeof layer}`);
       (this as Record<string, unknown>)[i] = layer;
     });
     this.#layers = layers;

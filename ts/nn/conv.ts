@@ -30,7 +30,12 @@ export class Conv2d extends Module {
   readonly bias: Parameter | null;
   readonly options: Conv2dOptions;
 
-  constructor(inChannels: number, outChannels: number, kernelSize: number | readonly [number, number], options: Conv2dLayerOptions = {}) {
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number | readonly [number, number],
+    options: Conv2dLayerOptions = {},
+  ) {
     super();
     checkOptions('Conv2d', options, ['stride', 'padding', 'dilation', 'groups', 'bias']);
     const { bias = true, ...rest } = options;
@@ -38,7 +43,9 @@ export class Conv2d extends Module {
     const [height, width] = pairOf('Conv2d', 'kernelSize', kernelSize);
     checkSizes('Conv2d', { inChannels, outChannels, groups, kernelHeight: height, kernelWidth: width });
     if (inChannels % groups || outChannels % groups)
-      throw new RangeError(`Conv2d: inChannels ${inChannels} and outChannels ${outChannels} must be multiples of groups ${groups}`);
+      throw new RangeError(
+        `Conv2d: inChannels ${inChannels} and outChannels ${outChannels} must be multiples of groups ${groups}`,
+      );
     this.options = rest;
     const fanIn = (inChannels / groups) * height * width;
     const initialise = uniformInitialiser(1 / Math.sqrt(fanIn));
@@ -53,7 +60,9 @@ export class Conv2d extends Module {
   override extraRepr(): string {
     const [out, inPerGroup, height, width] = this.weight.shape as [number, number, number, number];
     const { groups = 1, ...rest } = this.options;
-    const options = Object.entries({ ...rest, ...(groups > 1 ? { groups } : {}) }).map(([key, value]) => `, ${key}=${JSON.stringify(value)}`);
+    const options = Object.entries({ ...rest, ...(groups > 1 ? { groups } : {}) }).map(
+      ([key, value]) => `, ${key}=${JSON.stringify(value)}`,
+    );
     return `${inPerGroup * groups}, ${out}, kernelSize=[${height},${width}]${options.join('')}${this.bias ? '' : ', bias=false'}`;
   }
 }

@@ -1,7 +1,8 @@
 // Layers without parameters: each is one function with its options kept.
-import { dropout } from '../ops/random.ts';
+
 import { relu, sigmoid, tanh } from '../ops/activation.ts';
 import { type AvgPool2dOptions, avgPool2d, type MaxPool2dOptions, maxPool2d } from '../ops/pool.ts';
+import { dropout } from '../ops/random.ts';
 import { flatten } from '../ops/shape.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';

@@ -122,7 +122,8 @@ export abstract class Module {
   /** All parameters by dotted path. */
   *namedParameters(): Generator<[string, Parameter]> {
     for (const [path, module] of this.namedModules())
-      for (const [name, value] of Object.entries(module)) if (value instanceof Parameter) yield [join(path, name), value];
+      for (const [name, value] of Object.entries(module))
+        if (value instanceof Parameter) yield [join(path, name), value];
   }
 
   /** All buffers by dotted path. */
@@ -167,7 +168,8 @@ export abstract class Module {
 
   *#namedState(): Generator<[string, Tensor]> {
     for (const [path, module] of this.namedModules()) {
-      for (const [name, value] of Object.entries(module)) if (value instanceof Parameter) yield [join(path, name), value];
+      for (const [name, value] of Object.entries(module))
+        if (value instanceof Parameter) yield [join(path, name), value];
       for (const [name, value] of module.#buffers) yield [join(path, name), value];
     }
   }
@@ -186,7 +188,9 @@ export abstract class Module {
       throw new Error(
         `loadStateDict: ${listed('missing', missingKeys)}${missingKeys.length && unexpectedKeys.length ? '; ' : ''}${listed('unexpected', unexpectedKeys)}`,
       );
-    const pairs = [...own].filter(([name]) => name in state).map(([name, target]) => ({ name, target, source: state[name]! }));
+    const pairs = [...own]
+      .filter(([name]) => name in state)
+      .map(([name, target]) => ({ name, target, source: state[name]! }));
     for (const { name, target, source } of pairs) checkFits(name, target, source);
     noGrad(() => {
       for (const { target, source } of pairs) {
@@ -199,7 +203,9 @@ export abstract class Module {
 
   /** The model as a tree of layers. */
   toString(): string {
-    const children = [...this.namedChildren()].map(([name, child]) => `  (${name}): ${String(child).replaceAll('\n', '\n  ')}\n`);
+    const children = [...this.namedChildren()].map(
+      ([name, child]) => `  (${name}): ${String(child).replaceAll('\n', '\n  ')}\n`,
+    );
     const inside = children.length ? `\n${children.join('')}` : this.extraRepr();
     return `${this.constructor.name}(${inside})`;
   }
@@ -212,11 +218,16 @@ function join(path: string, name: string): string {
 function listed(kind: string, names: readonly string[]): string {
   if (!names.length) return '';
   const more = names.length > 8 ? ` and ${names.length - 8} more` : '';
-  return `${kind} keys ${names.slice(0, 8).map((name) => `'${name}'`).join(', ')}${more}`;
+  return `${kind} keys ${names
+    .slice(0, 8)
+    .map((name) => `'${name}'`)
+    .join(', ')}${more}`;
 }
 
 function checkFits(name: string, target: Tensor, source: unknown): void {
   if (!(source instanceof Tensor)) throw new TypeError(`loadStateDict: '${name}' is not a Tensor`);
   if (show(source.shape) !== show(target.shape))
-    throw new RangeError(`loadStateDict: '${name}' has shape ${show(source.shape)}, the model expects ${show(target.shape)}`);
+    throw new RangeError(
+      `loadStateDict: '${name}' has shape ${show(source.shape)}, the model expects ${show(target.shape)}`,
+    );
 }

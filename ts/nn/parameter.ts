@@ -15,7 +15,12 @@ export class Parameter extends Tensor {
   /** An uninitialised parameter of this shape, filled by `initialise` at its first use. Four-dimensional ones are stored channels-last. */
   constructor(shape: readonly number[], initialise: Initialiser) {
     const storage = new Storage(4 * sizeOf(shape));
-    super({ storage, shape, dtype: 'f32', strides: shape.length === 4 ? channelsLastStrides(shape) : contiguousStrides(shape) });
+    super({
+      storage,
+      shape,
+      dtype: 'f32',
+      strides: shape.length === 4 ? channelsLastStrides(shape) : contiguousStrides(shape),
+    });
     storage.state = 'lazy';
     storage.persistent = true;
     const offset = reserveRandom(sizeOf(shape));

@@ -18,7 +18,14 @@ import { LinearMemory } from './memory.ts';
 import { automaticThreads, controlBytes, supportsThreads, WorkerPool } from './pool.ts';
 import { programBytes, writeProgram } from './program.ts';
 import type { Storage } from './storage.ts';
-import { type Build, instantiateKernels, type KernelExports, loadModule, supportsRelaxed, type WasmSource } from './wasm.ts';
+import {
+  type Build,
+  instantiateKernels,
+  type KernelExports,
+  loadModule,
+  supportsRelaxed,
+  type WasmSource,
+} from './wasm.ts';
 
 /** Options of `init`. */
 export interface InitOptions {
@@ -198,12 +205,15 @@ function settingsOf(options: InitOptions): Settings {
     throw new RangeError(`init: build is 'auto', 'simd' or 'relaxed', got '${build}'`);
   if (deterministic && build === 'relaxed')
     throw new RangeError("init: deterministic needs the simd build, but build is 'relaxed'");
-  if (build === 'relaxed' && !supportsRelaxed()) throw new RangeError('init: this runtime does not accept relaxed SIMD');
+  if (build === 'relaxed' && !supportsRelaxed())
+    throw new RangeError('init: this runtime does not accept relaxed SIMD');
   if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_LANES))
     throw new RangeError(`init: threads is 'auto' or a whole number from 1 to ${MAX_LANES}, got ${threads}`);
-  if (!(maxMemory >= 2 ** 20)) throw new RangeError(`init: maxMemory is a number of bytes from 1 MB up, got ${maxMemory}`);
+  if (!(maxMemory >= 2 ** 20))
+    throw new RangeError(`init: maxMemory is a number of bytes from 1 MB up, got ${maxMemory}`);
   const { workerTimeout = 10_000 } = options;
-  if (!(workerTimeout > 0)) throw new RangeError(`init: workerTimeout is a number of milliseconds, got ${workerTimeout}`);
+  if (!(workerTimeout > 0))
+    throw new RangeError(`init: workerTimeout is a number of milliseconds, got ${workerTimeout}`);
   const relaxed = build === 'relaxed' || (build === 'auto' && !deterministic && supportsRelaxed());
   const wanted = threads === 'auto' ? automaticThreads() : threads;
   return {
@@ -251,7 +261,8 @@ function sameSettings(a: Settings, b: Settings): boolean {
 export async function init(options: InitOptions = {}): Promise<void> {
   const wanted = settingsOf(options);
   if (settings) {
-    if (!sameSettings(settings, wanted)) throw new Error('init: the engine runs with other options; call shutdown() first');
+    if (!sameSettings(settings, wanted))
+      throw new Error('init: the engine runs with other options; call shutdown() first');
     return starting ?? undefined;
   }
   settings = wanted;

@@ -7,3 +7,8 @@ export class OutOfMemoryError extends Error {
 export class WorkerError extends Error {
   override name = 'WorkerError';
 }
+
+/** Something inside a captured step needs a value at once; capture writes down, it does not compute. */
+export class CaptureError extends Error {
+  override name = 'CaptureError';
+}

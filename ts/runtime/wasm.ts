@@ -61,7 +61,9 @@ async function moduleFrom(source: WasmSource): Promise<WebAssembly.Module> {
   if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return WebAssembly.compile(value as BufferSource);
   if (value && typeof value === 'object' && 'default' in value && value.default instanceof WebAssembly.Module)
     return value.default;
-  throw new TypeError(`init: wasm must be a WebAssembly.Module, bytes, a Response or a promise of one, got ${typeof value}`);
+  throw new TypeError(
+    `init: wasm must be a WebAssembly.Module, bytes, a Response or a promise of one, got ${typeof value}`,
+  );
 }
 
 /** The compiled module: the caller's, or the embedded build. */

@@ -7,8 +7,8 @@ import { Storage } from '../runtime/storage.ts';
 import { elementBytes } from './dtype.ts';
 import { currentStep, discard, materialise, track } from './lifetime.ts';
 import type { Op, OpCall, Operand, OutputSpec } from './op.ts';
-import { Tensor } from './tensor.ts';
 import { sizeOf } from './shape.ts';
+import { Tensor } from './tensor.ts';
 
 /** Whoever collects op calls instead of running them. */
 export interface Recorder {
@@ -85,7 +85,11 @@ export function checkReadable(op: string, operand: unknown): asserts operand is 
 
 function describe(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  return Array.isArray(value) ? 'an array (use tensor(...))' : typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+  return Array.isArray(value)
+    ? 'an array (use tensor(...))'
+    : typeof value === 'object'
+      ? 'an object'
+      : `a ${typeof value}`;
 }
 
 function outputTensor(spec: OutputSpec, inputs: readonly Operand[]): Tensor {
@@ -121,7 +125,9 @@ function execute(call: OpCall, specs: readonly OutputSpec[]): void {
 export function runError(failure: RunFailure, op: string, module: string): Error {
   const where = module ? `${op} (in ${module})` : op;
   if (failure.code === INDEX_OUT_OF_RANGE)
-    return new RangeError(`${where}: index or label ${failure.detail} is out of range, expected 0 to ${failure.extent - 1}`);
+    return new RangeError(
+      `${where}: index or label ${failure.detail} is out of range, expected 0 to ${failure.extent - 1}`,
+    );
   return new Error(`${where}: kernel reported code ${failure.code}`);
 }
 

@@ -6,9 +6,9 @@ import { apply } from './apply.ts';
 import { checkDType, type DType, elementBytes, type TypedArray } from './dtype.ts';
 import { track } from './lifetime.ts';
 import type { Op } from './op.ts';
+import { writeValues } from './read.ts';
 import { checkShape, show, sizeOf } from './shape.ts';
 import { locationOf, Tensor } from './tensor.ts';
-import { writeValues } from './read.ts';
 
 /** Numbers in nested arrays, `[[1, 2], [3, 4]]`, or a single number. */
 export type NestedNumbers = number | readonly NestedNumbers[];
@@ -65,7 +65,8 @@ function shapeOfNested(values: NestedNumbers): number[] {
 
 function flattenNested(values: NestedNumbers, shape: readonly number[], into: number[], depth = 0): void {
   if (depth === shape.length) {
-    if (typeof values !== 'number') throw new TypeError(`tensor: expected a number at depth ${depth}, got ${typeof values}`);
+    if (typeof values !== 'number')
+      throw new TypeError(`tensor: expected a number at depth ${depth}, got ${typeof values}`);
     into.push(values);
     return;
   }
@@ -135,7 +136,9 @@ function checkIntegers(values: ArrayLike<number>, dtype: 'i32' | 'u8'): void {
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;
     if (!Number.isInteger(value) || value < lo || value > hi)
-      throw new RangeError(`tensor: value ${value} at index ${i} is not a whole number from ${lo} to ${hi}, as ${dtype} needs`);
+      throw new RangeError(
+        `tensor: value ${value} at index ${i} is not a whole number from ${lo} to ${hi}, as ${dtype} needs`,
+      );
   }
 }
 
@@ -249,4 +252,3 @@ export function arange(start: number, end?: number, step = 1, options: CreateOpt
   const values = Array.from({ length }, (_, i) => from + i * step);
   return tensor(values, options.dtype ? { ...options } : options);
 }
-

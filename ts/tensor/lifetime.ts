@@ -177,7 +177,9 @@ export function scope<T>(callback: () => T): T {
   }
   if (typeof (result as { then?: unknown } | null)?.then === 'function') {
     closeScope(made, depth, made);
-    throw new TypeError('scope: the callback returned a promise; a scope ends when its callback returns, so it must be synchronous');
+    throw new TypeError(
+      'scope: the callback returned a promise; a scope ends when its callback returns, so it must be synchronous',
+    );
   }
   const kept = new Set<Storage>();
   for (const tensor of tensorsIn(result)) kept.add(tensor.storage);
@@ -191,7 +193,11 @@ function closeScope(made: Set<Storage>, depth: number, kept: Iterable<Storage>):
   const survivors = new Set(kept);
   for (const storage of made) {
     if (survivors.has(storage)) outer?.add(storage);
-    else if (releasable(storage)) discard(storage, 'released at the end of the scope (or noGrad forward) that made it; return it from there or keep() it');
+    else if (releasable(storage))
+      discard(
+        storage,
+        'released at the end of the scope (or noGrad forward) that made it; return it from there or keep() it',
+      );
   }
 }
 

@@ -1,5 +1,6 @@
 // From linear memory to ordinary arrays. What people read back is row-major, whatever the layout in memory.
 import { engine } from '../runtime/engine.ts';
+import { CaptureError } from '../runtime/errors.ts';
 import { activeRecorder, checkReadable, currentModulePath } from './apply.ts';
 import { type DType, type TypedArray, typedArray } from './dtype.ts';
 import { materialise } from './lifetime.ts';
@@ -21,7 +22,7 @@ export function firstElement(tensor: Tensor): number {
 function checkValues(op: string, tensor: Tensor): void {
   checkReadable(op, tensor);
   if (tensor.storage.state === 'planned')
-    throw new Error(
+    throw new CaptureError(
       `${op}: ${tensor} has no value while a step is being captured${moduleSuffix()}; return it from the step and read it there`,
     );
   materialise(tensor.storage);
@@ -36,14 +37,19 @@ function moduleSuffix(): string {
 export function copyTo(tensor: Tensor, target: TypedArray): void {
   checkValues('copyTo', tensor);
   if (target.length !== tensor.size)
-    throw new RangeError(`copyTo: array of length ${target.length} for a tensor ${show(tensor.shape)} of ${tensor.size} elements`);
+    throw new RangeError(
+      `copyTo: array of length ${target.length} for a tensor ${show(tensor.shape)} of ${tensor.size} elements`,
+    );
   const expected = typedArray(tensor.dtype, 0).constructor.name;
   if (target.constructor.name !== expected)
     throw new TypeError(`copyTo: a ${tensor.dtype} tensor goes into a ${expected}, got ${target?.constructor?.name}`);
   const memory = memoryView(tensor.dtype);
   const first = firstElement(tensor);
   if (isContiguous(tensor.shape, tensor.strides)) target.set(memory.subarray(first, first + tensor.size));
-  else walk(tensor, (at, i) => { target[i] = memory[first + at]!; });
+  else
+    walk(tensor, (at, i) => {
+      target[i] = memory[first + at]!;
+    });
 }
 
 /** Visits the elements in row-major order: offset in memory, running index. */
@@ -52,7 +58,10 @@ function walk(tensor: Tensor, visit: (offset: number, index: number) => void): v
   const loops = tensor.shape.map((size, i): Loop => ({ size, strides: [tensor.strides[i]!, order[i]!] }));
   const level = (depth: number, offset: number, index: number): void => {
     const loop = loops[depth];
-    if (!loop) return visit(offset, index);
+    if (!loop) {
+      visit(offset, index);
+      return;
+    }
     for (let i = 0; i < loop.size; i++) level(depth + 1, offset + i * loop.strides[0]!, index + i * loop.strides[1]!);
   };
   level(0, 0, 0);
@@ -69,17 +78,21 @@ export function data(tensor: Tensor): TypedArray {
 /** The single element of a tensor of size 1. */
 export function item(tensor: Tensor): number {
   checkValues('item', tensor);
-  if (tensor.size !== 1) throw new RangeError(`item: the tensor ${show(tensor.shape)} has ${tensor.size} elements, expected 1`);
+  if (tensor.size !== 1)
+    throw new RangeError(`item: the tensor ${show(tensor.shape)} has ${tensor.size} elements, expected 1`);
   return memoryView(tensor.dtype)[firstElement(tensor)]!;
 }
 
 /** Writes row-major values into a tensor's memory, whatever its layout, without the tape and without a program. */
 export function writeValues(tensor: Tensor, values: ArrayLike<number>): void {
   checkValues('write', tensor);
-  if (activeRecorder()) throw new Error(`write: ${tensor} cannot be written while a step is being captured`);
+  if (activeRecorder()) throw new CaptureError(`write: ${tensor} cannot be written while a step is being captured`);
   const memory = memoryView(tensor.dtype);
   const first = firstElement(tensor);
   if (isContiguous(tensor.shape, tensor.strides)) memory.set(values, first);
-  else walk(tensor, (at, i) => { memory[first + at] = values[i]!; });
+  else
+    walk(tensor, (at, i) => {
+      memory[first + at] = values[i]!;
+    });
   tensor.storage.version++;
 }

@@ -1,0 +1,140 @@
+// C[m, n] = clamp(bias[n] + sum_k A[m, k] * B[k, n], lo, hi)
+//
+//   A: row-major, lda >= k; or transposed, A[k][m]     B: packed by `pack` into panels of eight columns     C: row-major
+//
+//        row r     ------> k                        [bias 0..7 | k = 0: 8 floats | k = 1: 8 floats | ...]
+//
+// Loops around the micro-kernel, from outside: tiles (batch, rows of C, columns of C), blocks of k, panels, strips of up to six rows.
+// A panel block (kc x 8 floats, at most 16 to 24 KB) stays in the first-level cache while all strips of the tile pass over it; the
+// tile's rows of A (mc x kc floats) stay in the second level while all panels pass. Only A[k][m] is copied, transposed, to scratch.
+import { Input, Output, Table } from './record';
+import { scratch } from './control';
+import { panelBytes, transposeBlock } from './pack';
+import { multiplyStrip, row1x32 } from './generated/micro-kernels';
+
+@unmanaged
+export class GemmArgs {
+  /** C[m, n] of every batch. */
+  c: Output;
+  a: Input;
+  /** B of every batch, as `pack` writes it. */
+  panels: Input;
+  /** Per batch three words: the element offsets of its A, its panels and its C. */
+  batches: Table;
+  m: i32;
+  n: i32;
+  k: i32;
+  /** Elements between neighbouring rows of A as it is stored: A[m][k], or A[k][m] if `transposed`. */
+  lda: i32;
+  transposed: i32;
+  ldc: i32;
+  /** Rows and columns of C per tile (nc is a multiple of 8), and length of a k block. */
+  mc: i32;
+  nc: i32;
+  kc: i32;
+  lo: f32;
+  hi: f32;
+}
+
+/** Floats added to a scratch row of k: vector copies run over by up to three, and rows must not lie a power of two apart. */
+export const SCRATCH_ROW_SLACK: i32 = 4;
+
+/** Bytes from one row of a scratch block to the next, for rows of k floats. */
+// @ts-ignore: decorator
+@inline
+export function scratchRowBytes(k: i32): usize {
+  return <usize>(((k + 3) & ~3) + SCRATCH_ROW_SLACK) << 2;
+}
+
+/** Rows of the tallest strip that pays: six accumulator rows fit with fused multiply-add, else the product needs a register too. */
+// @ts-ignore: decorator
+@inline
+function stripRows(): i32 {
+  return ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
+}
+
+/** `rows` rows of A times one panel. Rows are dealt to strips evenly: 13 is 5 + 4 + 4, not 6 + 6 + 1. */
+export function multiplyPanel(
+  rows: i32,
+  k: i32, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,
+): void {
+  const strips = (rows + stripRows() - 1) / stripRows();
+  const low = rows / strips;
+  let taller = rows - strips * low;
+  for (let strip = 0; strip < strips; strip++) {
+    const height = taller > 0 ? low + 1 : low;
+    taller--;
+    multiplyStrip(height, k, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
+    a += <usize>height * lda;
+    init += <usize>height * ldi;
+    c += <usize>height * ldc;
+  }
+}
+
+/**
+ * A block of rows times neighbouring panels, for the steps k0 .. k0 + k - 1: `panels` is the first panel, `size` the bytes of each.
+ * `whole` is false while more steps follow; then sums are left unclamped in C, and C is where later steps begin.
+ */
+export function multiplyBlock(
+  rows: i32, columns: i32, k0: i32, k: i32, a: usize, lda: usize, panels: usize, size: usize, c: usize, ldc: usize, lo: f32, hi: f32,
+): void {
+  let column = 0;
+  if (rows == 1) {
+    for (; column + 24 < columns; column += 32) {
+      const init = k0 ? c : panels;
+      row1x32(k, a, panels + panelBytes(k0), size, init, k0 ? 32 : size, c, columns - column, lo, hi);
+      panels += 4 * size;
+      c += 128;
+    }
+  }
+  for (; column < columns; column += 8) {
+    multiplyPanel(
+      rows, k, a, lda, panels + panelBytes(k0), k0 ? c : panels, k0 ? ldc : 0, c, ldc, min(8, columns - column), lo, hi,
+    );
+    panels += size;
+    c += 32;
+  }
+}
+
+/**
+ * Tiles: batches x row blocks x column blocks, columns fastest.
+ * Scratch per lane: mc x (kc rounded up to 4, + SCRATCH_ROW_SLACK) floats if `transposed`, else none.
+ */
+export function gemm(args: GemmArgs, first: i32, last: i32, lane: i32): void {
+  const rowBlocks = (args.m + args.mc - 1) / args.mc;
+  const columnBlocks = (args.n + args.nc - 1) / args.nc;
+  for (let tile = first; tile < last; tile++) {
+    const block = tile / columnBlocks;
+    gemmTile(args, block / rowBlocks, (block % rowBlocks) * args.mc, (tile % columnBlocks) * args.nc, lane);
+  }
+}
+
+/** The rows m0 .. and columns n0 .. of one batch's C. */
+function gemmTile(args: GemmArgs, batch: i32, m0: i32, n0: i32, lane: i32): void {
+  const offsets = args.batches + <usize>batch * 12;
+  const a = args.a + (<usize>load<i32>(offsets) << 2);
+  const panels = args.panels + (<usize>load<i32>(offsets, 4) << 2) + <usize>(n0 >> 3) * panelBytes(args.k);
+  const c = args.c + (<usize>(load<i32>(offsets, 8) + m0 * args.ldc + n0) << 2);
+  const rows = min(args.mc, args.m - m0);
+  const columns = min(args.nc, args.n - n0);
+  const lda = <usize>args.lda << 2;
+  let k0 = 0;
+  do {
+    const k = min(args.kc, args.k - k0);
+    const whole = k0 + k == args.k;
+    let block: usize;
+    let stride = lda;
+    if (args.transposed) {
+      block = scratch(lane);
+      stride = scratchRowBytes(k);
+      transposeBlock(block, stride, a + <usize>k0 * lda + (<usize>m0 << 2), lda, k, rows);
+    } else {
+      block = a + <usize>m0 * lda + (<usize>k0 << 2);
+    }
+    multiplyBlock(
+      rows, columns, k0, k, block, stride, panels, panelBytes(args.k), c, <usize>args.ldc << 2,
+      whole ? args.lo : -Infinity, whole ? args.hi : Infinity,
+    );
+    k0 += args.kc;
+  } while (k0 < args.k);
+}

@@ -1,0 +1,99 @@
+// Initialisers, in place, as torch.nn.init: the trailing underscore says that the tensor is changed.
+import { noGrad } from '../autograd/mode.ts';
+import { fillNormal, fillUniform, reserveRandom } from '../ops/random.ts';
+import { checkOptions } from '../tensor/create.ts';
+import { writeValues } from '../tensor/read.ts';
+import { show } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { skipInitialisation } from './parameter.ts';
+
+/** Activations whose gain is known. */
+export type Nonlinearity = 'linear' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu';
+
+/** Options of the Kaiming initialisers. */
+export interface KaimingOptions {
+  /** Negative slope of a leaky ReLU. Default 0. */
+  a?: number | undefined;
+  mode?: 'fanIn' | 'fanOut' | undefined;
+  nonlinearity?: Nonlinearity | undefined;
+}
+
+/** Recommended gain of an activation. Source: torch.nn.init.calculate_gain. */
+export function calculateGain(nonlinearity: Nonlinearity, slope = 0.01): number {
+  if (nonlinearity === 'relu') return Math.sqrt(2);
+  if (nonlinearity === 'tanh') return 5 / 3;
+  if (nonlinearity === 'leakyRelu') return Math.sqrt(2 / (1 + slope * slope));
+  if (nonlinearity === 'linear' || nonlinearity === 'sigmoid') return 1;
+  throw new RangeError(`calculateGain: unknown nonlinearity '${nonlinearity}'`);
+}
+
+/** Inputs and outputs that a weight [out, in, ...window] connects. */
+function fans(name: string, { shape }: Tensor): { fanIn: number; fanOut: number } {
+  if (shape.length < 2)
+    throw new RangeError(`${name}: fan in and fan out need at least 2 dimensions, got shape ${show(shape)}`);
+  const window = shape.slice(2).reduce((product, extent) => product * extent, 1);
+  return { fanIn: shape[1]! * window, fanOut: shape[0]! * window };
+}
+
+function overwrite(tensor: Tensor, fill: (offset: number) => void): Tensor {
+  skipInitialisation(tensor);
+  noGrad(() => fill(reserveRandom(tensor.size)));
+  return tensor;
+}
+
+/** Uniform in [lo, hi). Source: torch.nn.init.uniform_. */
+export function uniform_(tensor: Tensor, lo = 0, hi = 1): Tensor {
+  return overwrite(tensor, (offset) => fillUniform(tensor, lo, hi, offset));
+}
+
+/** Normal with mean and standard deviation. Source: torch.nn.init.normal_. */
+export function normal_(tensor: Tensor, mean = 0, std = 1): Tensor {
+  return overwrite(tensor, (offset) => fillNormal(tensor, mean, std, offset));
+}
+
+/** One value everywhere. Source: torch.nn.init.constant_. */
+export function constant_(tensor: Tensor, value: number): Tensor {
+  skipInitialisation(tensor);
+  writeValues(tensor, new Float32Array(tensor.size).fill(value));
+  return tensor;
+}
+
+/** Zeros. Source: torch.nn.init.zeros_. */
+export function zeros_(tensor: Tensor): Tensor {
+  return constant_(tensor, 0);
+}
+
+/** Ones. Source: torch.nn.init.ones_. */
+export function ones_(tensor: Tensor): Tensor {
+  return constant_(tensor, 1);
+}
+
+/** Uniform in +-gain sqrt(6 / (fan in + fan out)). Source: Glorot and Bengio 2010; torch.nn.init.xavier_uniform_. */
+export function xavierUniform_(tensor: Tensor, gain = 1): Tensor {
+  const { fanIn, fanOut } = fans('xavierUniform_', tensor);
+  const bound = gain * Math.sqrt(6 / (fanIn + fanOut));
+  return uniform_(tensor, -bound, bound);
+}
+
+/** Normal with standard deviation gain sqrt(2 / (fan in + fan out)). Source: torch.nn.init.xavier_normal_. */
+export function xavierNormal_(tensor: Tensor, gain = 1): Tensor {
+  const { fanIn, fanOut } = fans('xavierNormal_', tensor);
+  return normal_(tensor, 0, gain * Math.sqrt(2 / (fanIn + fanOut)));
+}
+
+function kaimingStd(name: string, tensor: Tensor, options: KaimingOptions): number {
+  checkOptions(name, options, ['a', 'mode', 'nonlinearity']);
+  const { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' } = options;
+  return calculateGain(nonlinearity, a) / Math.sqrt(fans(name, tensor)[mode]);
+}
+
+/** Uniform with variance gain^2 / fan. Source: He et al. 2015; torch.nn.init.kaiming_uniform_. */
+export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  const bound = Math.sqrt(3) * kaimingStd('kaimingUniform_', tensor, options);
+  return uniform_(tensor, -bound, bound);
+}
+
+/** Normal with variance gain^2 / fan. Source: torch.nn.init.kaiming_normal_. */
+export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  return normal_(tensor, 0, kaimingStd('kaimingNormal_', tensor, options));
+}
