@@ -216,6 +216,13 @@ function rowTotal<Op>(args: ReduceArgs, x: usize, length: i32, centre: f32): f64
   return total;
 }
 
+/** Sum of `n` contiguous elements. */
+export function contiguousSum(x: usize, n: i32): f64 {
+  let total: f64 = 0;
+  for (; n > BLOCK; n -= BLOCK, x += <usize>BLOCK << 2) total += blockSum<Plain>(x, BLOCK, 0);
+  return total + blockSum<Plain>(x, n, 0);
+}
+
 /** Sum of `n` contiguous elements in f32. */
 function blockSum<Op>(x: usize, n: i32, centre: f32): f32 {
   const op = changetype<Op>(0);
@@ -313,8 +320,8 @@ function addBlock<Op>(sums: usize, x: usize, n: i32, stride: usize, count: i32, 
 function addEightRows<Op>(sums: usize, x: usize, stride: usize, count: i32, centre: usize): void {
   const op = changetype<Op>(0);
   const x4 = x + 4 * stride;
-  const stride2 = 2 * stride;
-  const stride3 = 3 * stride;
+  const stride2: usize = 2 * stride;
+  const stride3: usize = 3 * stride;
   for (let i: usize = 0, end = <usize>count << 2; i < end; i += 16) {
     const shift = op.centre(centre + i);
     const p = x + i;

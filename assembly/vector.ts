@@ -36,7 +36,6 @@ export function storeLanes(address: usize, x: v128, count: i32): void {
     } else if (count & 1) v128.store32_lane(address, x, 0);
   }
 }
-}
 
 /** Lanes of `a` where `mask` is all ones, lanes of `b` where it is zero. */
 // @ts-ignore: decorator
@@ -44,4 +43,19 @@ export function storeLanes(address: usize, x: v128, count: i32): void {
 export function select(mask: v128, a: v128, b: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_laneselect(a, b, mask);
   else return v128.bitselect(a, b, mask);
+}
+
+/** The largest of the four lanes; a NaN may be lost. */
+// @ts-ignore: decorator
+@inline
+export function maxLanes(x: v128): f32 {
+  const pairs = f32x4.pmax(x, v128.shuffle<f32>(x, x, 2, 3, 2, 3));
+  return f32x4.extract_lane(f32x4.pmax(pairs, v128.shuffle<f32>(pairs, pairs, 1, 1, 1, 1)), 0);
+}
+
+/** All ones in the first `count` lanes, zero in the others. */
+// @ts-ignore: decorator
+@inline
+export function laneMask(count: i32): v128 {
+  return i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(count));
 }
