@@ -233,7 +233,7 @@ class AbsBackward {
   // @ts-ignore: decorator
   @inline
   lanes(dy: v128, x: v128, p: v128, q: v128): v128 {
-    return v128.and(v128.xor(dy, v128.and(x, q)), f32x4.ne(x, p));
+    return v128.and(v128.xor(dy, v128.and(x, q)), f32x4.gt(f32x4.abs(x), p));
   }
 }
 
@@ -338,7 +338,7 @@ export function reluBackward(args: UnaryBackwardArgs, first: i32, last: i32, lan
   unaryBackward<ReluBackward>(args, first, last, 0);
 }
 
-/** dx = dy sign(x), 0 at 0. */
+/** dx = dy sign(x), 0 at 0 and at NaN. */
 export function absBackward(args: UnaryBackwardArgs, first: i32, last: i32, lane: i32): void {
   unaryBackward<AbsBackward>(args, first, last, 0);
 }
