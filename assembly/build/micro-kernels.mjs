@@ -1,0 +1,163 @@
+// Writes assembly/generated/micro-kernels.ts: the innermost loops of every matrix product, one function per tile shape.
+//
+// A micro-kernel keeps a tile of C in registers while it walks k: per step it loads eight floats of a B panel, broadcasts one
+// float of each row of A and multiplies. V8 has 15 vector registers on x64, so the tallest tile is 6 x 8: 12 accumulators, 2 for
+// B, 1 for the broadcast. asc never unrolls, hence a generator: the loop takes four steps of k at a time, with all offsets
+// immediate. Rows of A are addressed by one pointer each (a packed A would cost an address computation per broadcast).
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const UNROLL = 4;
+const TALLEST = 6;
+/** Independent sums per element. A multiply-add takes four cycles and two start per cycle, so eight accumulators keep it busy. */
+const CHAINS = { 1: 4, 2: 2, 3: 2, 4: 1, 5: 1, 6: 1 };
+
+const range = (count) => [...Array(count).keys()];
+const lines = (items) => items.flat(9).filter(Boolean).map((line) => `  ${line}`).join('\n');
+const indent = (items) => items.flat(9).filter(Boolean).map((line) => `  ${line}`);
+
+/** One step of k: `u` counts inside the unrolled body; it picks the chain and the immediate offsets. */
+function step(rows, chains, u) {
+  const sum = (row, half) => `c${row}${half}${'xyzw'[u % chains]}`;
+  return [
+    `b0 = v128.load(b, ${32 * u});`,
+    `b1 = v128.load(b, ${32 * u + 16});`,
+    range(rows).map((row) => [
+      `s = v128.load32_splat(a${row}, ${4 * u});`,
+      `${sum(row, 0)} = madd(s, b0, ${sum(row, 0)});`,
+      `${sum(row, 1)} = madd(s, b1, ${sum(row, 1)});`,
+      rows > 4 && (row === 1 || row === 3) ? `if (k == ${-1 - 2 * u - (row >> 1)}) break;` : '',
+    ]),
+  ];
+}
+
+function advance(rows, steps) {
+  return [`b += ${32 * steps};`, range(rows).map((row) => `a${row} += ${4 * steps};`), `k -= ${steps};`];
+}
+
+function tall(rows) {
+  const chains = CHAINS[rows];
+  const extra = range(chains).slice(1);
+  const accumulators = (make) => range(rows).flatMap((row) => range(2).map((half) => make(row, half)));
+  return `
+/** ${rows} rows x 8 columns. */
+function rows${rows}(
+  k: i32, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,
+): void {
+${lines([
+  range(rows).map((row) => `let a${row} = ${row ? `a${row - 1} + lda` : 'a'};`),
+  range(rows).map((row) => [
+    row ? 'init += ldi;' : '',
+    range(2).map((half) => `let c${row}${half}x = v128.load(init, ${16 * half});`),
+  ]),
+  extra.length ? 'const zero = i32x4.splat(0);' : '',
+  extra.map((chain) => accumulators((row, half) => `let c${row}${half}${'xyzw'[chain]} = zero;`)),
+  'let b0: v128, b1: v128, s: v128;',
+  'while (k > 0) {',
+  indent([range(UNROLL).map((u) => [step(rows, chains, u), u < UNROLL - 1 ? `if (k == ${u + 1}) break;` : '']), advance(rows, UNROLL)]),
+  '}',
+  accumulators((row, half) => {
+    const name = `c${row}${half}`;
+    if (chains === 2) return `${name}x = f32x4.add(${name}x, ${name}y);`;
+    if (chains === 4) return `${name}x = f32x4.add(f32x4.add(${name}x, ${name}y), f32x4.add(${name}z, ${name}w));`;
+    return '';
+  }),
+  'const low = f32x4.splat(lo);',
+  'const high = f32x4.splat(hi);',
+  'if (columns >= 8) {',
+  indent(
+    range(rows).map((row) => [
+      row ? 'c += ldc;' : [],
+      range(2).map((half) => `v128.store(c, clamp(c${row}${half}x, low, high), ${16 * half});`),
+    ]),
+  ),
+  '} else {',
+  indent(
+    range(rows).map((row) => [
+      row ? 'c += ldc;' : [],
+      `storeRow(c, clamp(c${row}0x, low, high), clamp(c${row}1x, low, high), columns);`,
+    ]),
+  ),
+  '}',
+])}
+}
+`;
+}
+
+/** One row times several neighbouring panels: a row has two chains only, so a lone panel would wait for every sum. */
+function wide(panels) {
+  const chains = range(panels);
+  return `
+/** 1 row x ${8 * panels} columns: ${panels} panels, \`ldb\` bytes apart; \`init\` steps from one panel's columns to the next by \`ldi\`. */
+export function row1x${8 * panels}(
+  k: i32, a: usize, b: usize, ldb: usize, init: usize, ldi: usize, c: usize, columns: i32, lo: f32, hi: f32,
+): void {
+${lines([
+  chains.map((p) => [
+    p ? `init += ldi;` : '',
+    range(2).map((half) => `let c${p}${half} = v128.load(init, ${16 * half});`),
+    `let b${p} = ${p ? `b${p - 1} + ldb` : 'b'};`,
+  ]),
+  'let s: v128;',
+  'while (k >= 2) {',
+  indent([
+    range(2).map((u) => [
+      `s = v128.load32_splat(a, ${4 * u});`,
+      chains.map((p) => range(2).map((half) => `c${p}${half} = madd(s, v128.load(b${p}, ${32 * u + 16 * half}), c${p}${half});`)),
+    ]),
+    'a += 8;',
+    chains.map((p) => `b${p} += 64;`),
+    'k -= 2;',
+  ]),
+  '}',
+  'if (k > 0) {',
+  indent([
+    's = v128.load32_splat(a);',
+    chains.map((p) => range(2).map((half) => `c${p}${half} = madd(s, v128.load(b${p}, ${16 * half}), c${p}${half});`)),
+  ]),
+  '}',
+  'const low = f32x4.splat(lo);',
+  'const high = f32x4.splat(hi);',
+  chains.map((p) => `storeRow(c, clamp(c${p}0, low, high), clamp(c${p}1, low, high), columns${p ? ` - ${8 * p}` : ''}, ${32 * p});`),
+])}
+}
+`;
+}
+
+const HEADER = `// Generated by assembly/build/micro-kernels.mjs.
+//
+//   tile of C = clamp(init + A rows x B panel, lo, hi)
+//
+// a: first row, the others \`lda\` bytes apart, contiguous along k.      b: panel, [k][8].
+// init: eight floats per row, \`ldi\` bytes apart (0: the same eight for all rows, a bias; else an earlier partial C).
+// c: first row, the others \`ldc\` bytes apart; \`columns\` of its eight columns are stored.
+import { clamp, madd, storeLanes } from '../vector';
+
+// @ts-ignore: decorator
+@inline
+function storeRow(c: usize, left: v128, right: v128, columns: i32, offset: usize = 0): void {
+  storeLanes(c + offset, left, columns);
+  if (columns > 4) storeLanes(c + offset + 16, right, columns - 4);
+}
+`;
+
+function dispatch() {
+  const cases = range(TALLEST).map(
+    (i) => `    case ${i}: rows${i + 1}(k, a, lda, b, init, ldi, c, ldc, columns, lo, hi); break;`,
+  );
+  return `
+/** The micro-kernel for 1 to ${TALLEST} rows. */
+export function multiplyStrip(
+  rows: i32,
+  k: i32, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,
+): void {
+  switch (rows - 1) {\n${cases.join('\n')}\n  }\n}\n`;
+}
+
+/** Writes the generated file. */
+export function generateMicroKernels(root) {
+  const folder = join(root, 'assembly/generated');
+  mkdirSync(folder, { recursive: true });
+  const text = [HEADER, ...range(TALLEST).map((i) => tall(i + 1)), wide(4), dispatch()].join('');
+  writeFileSync(join(folder, 'micro-kernels.ts'), text);
+}
