@@ -9,24 +9,14 @@ manualSeed(0);
 
 /** The numbers of a tensor in nested arrays, without the axes of size 1 in front. */
 function numbers(t) {
-  const nest = (values, [, ...inner]) => {
+  const nest = (values, [size, ...inner]) => {
     if (inner.length === 0) return Array.from(values, (value) => Math.round(value * 1000) / 1000);
-    const size = inner.reduce((a, b) => a * b, 1);
-    return Array.from({ length: values.length / size }, (_, i) =>
-      nest(values.subarray(i * size, (i + 1) * size), inner),
-    );
+    const step = values.length / size;
+    return Array.from({ length: size }, (_, i) => nest(values.subarray(i * step, (i + 1) * step), inner));
   };
-  return t.shape.length === 0
-    ? t.item()
-    : nest(
-        t.data(),
-        t.shape.slice(
-          Math.max(
-            0,
-            t.shape.findIndex((size) => size > 1),
-          ),
-        ),
-      );
+  const shape = [...t.shape];
+  while (shape[0] === 1) shape.shift();
+  return shape.length === 0 ? t.item() : nest(t.data(), shape);
 }
 
 const show = (what, value) => console.log(`${what}: ${typeof value === 'string' ? value : JSON.stringify(value)}`);
@@ -37,20 +27,16 @@ chapter('Cross-correlation');
 
 const X = arange(9).reshape([1, 1, 3, 3]);
 const K = tensor([
-  [
-    [
-      [0, 1],
-      [2, 3],
-    ],
-  ],
-]);
+  [0, 1],
+  [2, 3],
+]).reshape([1, 1, 2, 2]);
 show('0..8 with [[0,1],[2,3]]', numbers(F.conv2d(X, K)));
 
 chapter('Edges, and how a kernel finds them by itself');
 
 // A 6 x 8 picture: ones, with a black band over columns 2 to 5.
 const picture = tensor(Array.from({ length: 6 }, () => [1, 1, 0, 0, 0, 0, 1, 1])).reshape([1, 1, 6, 8]);
-const edgeKernel = tensor([[[[1, -1]]]]);
+const edgeKernel = tensor([1, -1]).reshape([1, 1, 1, 2]);
 const edges = F.conv2d(picture, edgeKernel);
 show('a row of the edges', numbers(edges)[0]);
 show('edges in the transposed picture, largest', F.conv2d(picture.transpose(2, 3), edgeKernel).abs().max().item());
