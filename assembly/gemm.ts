@@ -72,24 +72,24 @@ export function multiplyPanel(
 }
 
 /**
- * A block of rows times neighbouring panels, for the steps k0 .. k0 + k - 1: `panels` is the first panel, `size` the bytes of each.
- * `whole` is false while more steps follow; then sums are left unclamped in C, and C is where later steps begin.
+ * A block of rows times neighbouring panels (the first at `panels`, each of `size` bytes), for k steps from step `start` of the
+ * panels. Sums begin with the panel's head if `fresh`, else with C, where earlier steps left them.
  */
 export function multiplyBlock(
-  rows: i32, columns: i32, k0: i32, k: i32, a: usize, lda: usize, panels: usize, size: usize, c: usize, ldc: usize, lo: f32, hi: f32,
+  rows: i32, columns: i32, fresh: bool, k: i32, a: usize, lda: usize, panels: usize, size: usize, start: i32, c: usize, ldc: usize,
+  lo: f32, hi: f32,
 ): void {
   let column = 0;
   if (rows == 1) {
     for (; column + 24 < columns; column += 32) {
-      const init = k0 ? c : panels;
-      row1x32(k, a, panels + panelBytes(k0), size, init, k0 ? 32 : size, c, columns - column, lo, hi);
+      row1x32(k, a, panels + panelBytes(start), size, fresh ? panels : c, fresh ? size : 32, c, columns - column, lo, hi);
       panels += 4 * size;
       c += 128;
     }
   }
   for (; column < columns; column += 8) {
     multiplyPanel(
-      rows, k, a, lda, panels + panelBytes(k0), k0 ? c : panels, k0 ? ldc : 0, c, ldc, min(8, columns - column), lo, hi,
+      rows, k, a, lda, panels + panelBytes(start), fresh ? panels : c, fresh ? 0 : ldc, c, ldc, min(8, columns - column), lo, hi,
     );
     panels += size;
     c += 32;
@@ -132,7 +132,7 @@ function gemmTile(args: GemmArgs, batch: i32, m0: i32, n0: i32, lane: i32): void
       block = a + <usize>m0 * lda + (<usize>k0 << 2);
     }
     multiplyBlock(
-      rows, columns, k0, k, block, stride, panels, panelBytes(args.k), c, <usize>args.ldc << 2,
+      rows, columns, k0 == 0, k, block, stride, panels, panelBytes(args.k), k0, c, <usize>args.ldc << 2,
       whole ? args.lo : -Infinity, whole ? args.hi : Infinity,
     );
     k0 += args.kc;
