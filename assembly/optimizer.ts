@@ -1,0 +1,219 @@
+// SGD, Adam and AdamW as torch.optim computes them: every parameter of a list in one pass over memory.
+//
+// Hyper-parameters change from step to step, so no record holds them: they lie in a block of f64 words in linear memory, which
+// TypeScript writes. Once per step `sgdAdvance` or `adamAdvance` counts the step and derives the f32 coefficients behind the words;
+// then `sgd` or `adam` reads those. The powers of Adam's betas are running products in f64: no pow.
+//
+// State that decayed below TINY becomes 0: wasm cannot flush denormals, and arithmetic on them is 10 to 100 times slower.
+import { Input, Table, Update } from './record';
+import { madd, storeLanes } from './vector';
+
+@unmanaged
+export class OptimizerArgs {
+  /** Six words per parameter: address of it, of its gradient, of its first and second state (0 if none), count, first tile. */
+  entries: Table;
+  /** Number of parameters. */
+  count: i32;
+  /** The block of hyper-parameters. */
+  block: Input;
+}
+
+@unmanaged
+export class OptimizerStepArgs {
+  block: Update;
+}
+
+/** Elements per tile. A parameter of n elements has ceil(n / OPTIMIZER_TILE) tiles of its own. */
+export const OPTIMIZER_TILE: i32 = 8192;
+/** Words per entry. */
+export const OPTIMIZER_ENTRY: i32 = 6;
+const ENTRY_BYTES: usize = 24;
+const TINY: f32 = 1e-30;
+
+/** Byte offsets in the block of sgd; flags are 0 or 1. */
+export const SGD_LR: usize = 0;
+export const SGD_MOMENTUM: usize = 8;
+export const SGD_DAMPENING: usize = 16;
+export const SGD_WEIGHT_DECAY: usize = 24;
+export const SGD_NESTEROV: usize = 32;
+export const SGD_MAXIMIZE: usize = 40;
+/** Steps made. The first one stores the gradient in the momentum buffer undampened. */
+export const SGD_STEPS: usize = 48;
+const SGD_COEFFICIENTS: usize = 56;
+export const SGD_BLOCK_BYTES: usize = 80;
+
+/** Byte offsets in the block of adam; flags are 0 or 1. */
+export const ADAM_LR: usize = 0;
+export const ADAM_BETA1: usize = 8;
+export const ADAM_BETA2: usize = 16;
+export const ADAM_EPS: usize = 24;
+export const ADAM_WEIGHT_DECAY: usize = 32;
+/** 1: AdamW, the decay acts on the parameter and not on the gradient. */
+export const ADAM_DECOUPLED: usize = 40;
+export const ADAM_MAXIMIZE: usize = 48;
+/** Steps made. */
+export const ADAM_STEPS: usize = 56;
+/** beta1 and beta2 to the power of the steps; 1 at the start. */
+export const ADAM_POWER1: usize = 64;
+export const ADAM_POWER2: usize = 72;
+const ADAM_COEFFICIENTS: usize = 80;
+export const ADAM_BLOCK_BYTES: usize = 128;
+
+// ---- The walk over parameters --------------------------------------------------------------------------------------------
+
+/** What is done to one range of one parameter. */
+@unmanaged
+class Sgd {
+  @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, block: usize): void {
+    const c = block + SGD_COEFFICIENTS;
+    if (state1) sgdMomentum(p, g, state1, n, c, load<f64>(block, SGD_NESTEROV) != 0);
+    else sgdPlain(p, g, n, c);
+  }
+}
+
+@unmanaged
+class Adam {
+  @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, block: usize): void {
+    adamRange(p, g, state1, state2, n, block + ADAM_COEFFICIENTS);
+  }
+}
+
+function walk<Method>(args: OptimizerArgs, first: i32, last: i32): void {
+  const method = changetype<Method>(0);
+  let entry = args.entries + <usize>entryOf(args, first) * ENTRY_BYTES;
+  for (let tile = first; tile < last; tile++) {
+    const count = load<i32>(entry, 16);
+    const start = (tile - load<i32>(entry, 20)) * OPTIMIZER_TILE;
+    const at = <usize>start << 2;
+    const state1 = load<usize>(entry, 8);
+    const state2 = load<usize>(entry, 12);
+    method.update(
+      load<usize>(entry) + at, load<usize>(entry, 4) + at, state1 ? state1 + at : 0, state2 ? state2 + at : 0,
+      min(OPTIMIZER_TILE, count - start), args.block,
+    );
+    if (start + OPTIMIZER_TILE >= count) entry += ENTRY_BYTES;
+  }
+}
+
+/** The parameter that a tile belongs to: the last one whose first tile is not behind it. */
+function entryOf(args: OptimizerArgs, tile: i32): i32 {
+  let low = 0;
+  let high = args.count;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (load<i32>(args.entries + <usize>middle * ENTRY_BYTES, 20) <= tile) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** Numbers of magnitude below `tiny` become 0; NaN stays. */
+// @ts-ignore: decorator
+@inline
+function flush(x: v128, tiny: v128): v128 {
+  return v128.andnot(x, f32x4.lt(f32x4.abs(x), tiny));
+}
+
+// ---- SGD ----------------------------------------------------------------------------------------------------------------
+
+/** Counts a step and derives the coefficients sign, weight decay, momentum, 1 - dampening, -lr, TINY. */
+export function sgdAdvance(args: OptimizerStepArgs, first: i32, last: i32, lane: i32): void {
+  const block = args.block;
+  const steps = load<f64>(block, SGD_STEPS) + 1;
+  store<f64>(block, steps, SGD_STEPS);
+  const dampening: f64 = steps == 1 ? 0 : load<f64>(block, SGD_DAMPENING);
+  const c = block + SGD_COEFFICIENTS;
+  store<f32>(c, load<f64>(block, SGD_MAXIMIZE) != 0 ? -1 : 1);
+  store<f32>(c, <f32>load<f64>(block, SGD_WEIGHT_DECAY), 4);
+  store<f32>(c, <f32>load<f64>(block, SGD_MOMENTUM), 8);
+  store<f32>(c, <f32>(1 - dampening), 12);
+  store<f32>(c, <f32>-load<f64>(block, SGD_LR), 16);
+  store<f32>(c, TINY, 20);
+}
+
+/** p -= lr d with d = g + weightDecay p; with state b: b = momentum b + (1 - dampening) d, and d = b, or d + momentum b (Nesterov). */
+export function sgd(args: OptimizerArgs, first: i32, last: i32, lane: i32): void {
+  walk<Sgd>(args, first, last);
+}
+
+function sgdPlain(p: usize, g: usize, n: i32, c: usize): void {
+  const sign = v128.load32_splat(c);
+  const decay = v128.load32_splat(c, 4);
+  const rate = v128.load32_splat(c, 16);
+  for (; n > 0; n -= 4, p += 16, g += 16) {
+    const x = v128.load(p);
+    const d = madd(decay, x, f32x4.mul(sign, v128.load(g)));
+    storeLanes(p, madd(rate, d, x), n);
+  }
+}
+
+function sgdMomentum(p: usize, g: usize, b: usize, n: i32, c: usize, nesterov: bool): void {
+  const sign = v128.load32_splat(c);
+  const decay = v128.load32_splat(c, 4);
+  const momentum = v128.load32_splat(c, 8);
+  const share = v128.load32_splat(c, 12);
+  const rate = v128.load32_splat(c, 16);
+  const tiny = v128.load32_splat(c, 20);
+  for (; n > 0; n -= 4, p += 16, g += 16, b += 16) {
+    const x = v128.load(p);
+    let d = madd(decay, x, f32x4.mul(sign, v128.load(g)));
+    const average = flush(madd(momentum, v128.load(b), f32x4.mul(share, d)), tiny);
+    storeLanes(b, average, n);
+    if (nesterov) d = madd(momentum, average, d);
+    else d = average;
+    storeLanes(p, madd(rate, d, x), n);
+  }
+}
+
+// ---- Adam ---------------------------------------------------------------------------------------------------------------
+
+/**
+ * Counts a step and derives the coefficients: sign, decay of the gradient, factor of the parameter, beta1, 1 - beta1, beta2,
+ * 1 - beta2, -lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), eps, TINY.
+ */
+export function adamAdvance(args: OptimizerStepArgs, first: i32, last: i32, lane: i32): void {
+  const block = args.block;
+  const beta1 = load<f64>(block, ADAM_BETA1);
+  const beta2 = load<f64>(block, ADAM_BETA2);
+  const power1 = load<f64>(block, ADAM_POWER1) * beta1;
+  const power2 = load<f64>(block, ADAM_POWER2) * beta2;
+  store<f64>(block, load<f64>(block, ADAM_STEPS) + 1, ADAM_STEPS);
+  store<f64>(block, power1, ADAM_POWER1);
+  store<f64>(block, power2, ADAM_POWER2);
+  const lr = load<f64>(block, ADAM_LR);
+  const decay = load<f64>(block, ADAM_WEIGHT_DECAY);
+  const decoupled = load<f64>(block, ADAM_DECOUPLED) != 0;
+  const c = block + ADAM_COEFFICIENTS;
+  store<f32>(c, load<f64>(block, ADAM_MAXIMIZE) != 0 ? -1 : 1);
+  store<f32>(c, decoupled ? 0 : <f32>decay, 4);
+  store<f32>(c, decoupled ? <f32>(1 - lr * decay) : 1, 8);
+  store<f32>(c, <f32>beta1, 12);
+  store<f32>(c, <f32>(1 - beta1), 16);
+  store<f32>(c, <f32>beta2, 20);
+  store<f32>(c, <f32>(1 - beta2), 24);
+  store<f32>(c, <f32>(-lr / (1 - power1)), 28);
+  store<f32>(c, <f32>(1 / sqrt<f64>(1 - power2)), 32);
+  store<f32>(c, <f32>load<f64>(block, ADAM_EPS), 36);
+  store<f32>(c, TINY, 40);
+}
+
+/** m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p = factor p - lr mhat / (sqrt(vhat) + eps). */
+export function adam(args: OptimizerArgs, first: i32, last: i32, lane: i32): void {
+  walk<Adam>(args, first, last);
+}
+
+function adamRange(p: usize, g: usize, m: usize, v: usize, n: i32, c: usize): void {
+  const tiny = v128.load32_splat(c, 40);
+  for (; n > 0; n -= 4, p += 16, g += 16, m += 16, v += 16) {
+    const x = v128.load(p);
+    const d = madd(v128.load32_splat(c, 4), x, f32x4.mul(v128.load32_splat(c), v128.load(g)));
+    const mean = flush(madd(v128.load32_splat(c, 12), v128.load(m), f32x4.mul(v128.load32_splat(c, 16), d)), tiny);
+    const square = f32x4.mul(f32x4.mul(v128.load32_splat(c, 24), d), d);
+    const variance = flush(madd(v128.load32_splat(c, 20), v128.load(v), square), tiny);
+    storeLanes(m, mean, n);
+    storeLanes(v, variance, n);
+    const root = madd(f32x4.sqrt(variance), v128.load32_splat(c, 32), v128.load32_splat(c, 36));
+    const kept = f32x4.mul(v128.load32_splat(c, 8), x);
+    storeLanes(p, madd(v128.load32_splat(c, 28), f32x4.div(mean, root), kept), n);
+  }
+}
