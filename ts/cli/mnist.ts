@@ -108,6 +108,6 @@ function writeResults(options: TrainOptions, net: LeNet, history: readonly Epoch
 
 main(process.argv.slice(2)).catch((error: Error) => {
   const usage = error instanceof UsageError;
-  console.error(usage ? `mnist: ${error.message} (--help lists the options)` : `mnist: ${error.message}`);
+  console.error(usage ? `${error.message} (--help lists the options)` : error.message);
   process.exitCode = usage ? 2 : 1;
 });
