@@ -25,16 +25,6 @@ export class RandomArgs {
 }
 
 @unmanaged
-export class BernoulliArgs {
-  y: Output;
-  state: Input;
-  offset: i32;
-  count: i32;
-  /** y = 1 with probability threshold / 2^24. */
-  threshold: i32;
-}
-
-@unmanaged
 export class DropoutArgs {
   y: Output;
   x: Input;
@@ -130,23 +120,6 @@ export function uniform(args: RandomArgs, first: i32, last: i32, lane: i32): voi
 /** y normal with mean p and standard deviation q. */
 export function normal(args: RandomArgs, first: i32, last: i32, lane: i32): void {
   sample<Normal>(args, first, last, lane);
-}
-
-/** y = 1 with the given probability, else 0. */
-export function bernoulli(args: BernoulliArgs, first: i32, last: i32, lane: i32): void {
-  const words = scratch(lane);
-  const seed = load<u64>(args.state);
-  const base = load<u64>(args.state, 8) + args.offset;
-  const end = min(args.count, last * ELEMENT_TILE);
-  const threshold = i32x4.splat(args.threshold);
-  const one = f32x4.splat(1);
-  for (let i = first * ELEMENT_TILE; i < end; i += GROUP) {
-    randomGroup(words, seed, base + (i / GROUP));
-    for (let j: usize = 0; j < 64; j += 16) {
-      v128.store(words + j, v128.and(i32x4.lt_s(i32x4.shr_u(v128.load(words + j), 8), threshold), one));
-    }
-    storeGroup(args.y + (<usize>i << 2), words, min(GROUP, end - i));
-  }
 }
 
 /** y = x scale where kept, x 0 where dropped. Its gradient is the same call on dy, with the saved counter. */

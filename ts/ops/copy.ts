@@ -241,8 +241,11 @@ const copyInPlaceOp: Op<null, null> = {
   infer([target, source]) {
     const shape = broadcastShapes('copy_', target!.shape, source!.shape);
     if (show(shape) !== show(target!.shape))
-      throw new RangeError(`copy_: source ${show(source!.shape)} does not broadcast to the target's shape ${show(target!.shape)}`);
-    if (source!.dtype !== target!.dtype) throw new TypeError(`copy_: source is ${source!.dtype}, target is ${target!.dtype}`);
+      throw new RangeError(
+        `copy_: source ${show(source!.shape)} does not broadcast to the target's shape ${show(target!.shape)}`,
+      );
+    if (source!.dtype !== target!.dtype)
+      throw new TypeError(`copy_: source is ${source!.dtype}, target is ${target!.dtype}`);
     return { geometry: null, outputs: [] };
   },
   lower(emit, _geometry, [target, source]) {
@@ -301,7 +304,8 @@ const fillInPlaceOp: Op<FillOptions, FillOptions> = {
   },
   lower(emit, { value }, [x]) {
     const { shape, strides, dtype, storage } = x!;
-    if (x!.size * elementBytes(dtype) === storage.bytes && isDense(shape, strides)) return emitFill(emit, x!, value, dtype);
+    if (x!.size * elementBytes(dtype) === storage.bytes && isDense(shape, strides))
+      return emitFill(emit, x!, value, dtype);
     const one = { strides: shape.map(() => 0), dtype, location: emit.table([elementBits(value, dtype)]) };
     emitStridedCopy(emit, shape, { strides, dtype, location: locationOf(x!) }, one, true);
   },

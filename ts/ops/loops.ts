@@ -2,7 +2,7 @@
 import { ELEMENT_TILE } from '../generated/kernels.ts';
 import type { Emitter, Grid, Location } from '../runtime/command.ts';
 import { elementBytes } from '../tensor/dtype.ts';
-import { coalesce, isDense, type Loop } from '../tensor/shape.ts';
+import { coalesce, contiguousStrides, isDense, type Loop } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** A walk over `shape` by several operands, in the words of assembly/strided.ts. */
@@ -19,7 +19,9 @@ export function elementGrid(count: number, nanoseconds: number): Grid {
 
 /** Sizes and byte strides of loops (outermost first), innermost first as the kernels read them. */
 export function loopTable(emit: Emitter, loops: readonly Loop[], bytes: readonly number[]): Location {
-  return emit.table([...loops].reverse().flatMap(({ size, strides }) => [size, ...strides.map((s, i) => s * bytes[i]!)]));
+  return emit.table(
+    [...loops].reverse().flatMap(({ size, strides }) => [size, ...strides.map((s, i) => s * bytes[i]!)]),
+  );
 }
 
 /** The walk of `operands`, each with strides along all of `shape`; the order of the loops is that of the first one. */
@@ -48,18 +50,14 @@ export function stridesLike(shape: readonly number[], like: readonly number[]): 
   return strides;
 }
 
-/** Strides of an elementwise result: those of the first operand that has its shape and is dense, else undefined (row-major). */
-export function resultStrides(shape: readonly number[], operands: readonly Tensor[]): readonly number[] | undefined {
-  const same = (x: Tensor): boolean => x.shape.length === shape.length && x.shape.every((extent, i) => extent === shape[i]);
-  return operands.find((x) => same(x) && isDense(x.shape, x.strides))?.strides;
+/** Strides of an elementwise result: those of the first operand that has its shape and is dense, else row-major. */
+export function resultStrides(shape: readonly number[], operands: readonly Tensor[]): readonly number[] {
+  const same = (x: Tensor): boolean =>
+    x.shape.length === shape.length && x.shape.every((extent, i) => extent === shape[i]);
+  return operands.find((x) => same(x) && isDense(x.shape, x.strides))?.strides ?? contiguousStrides(shape);
 }
 
 /** Part of a tensor's memory under another shape; for lowering only, it is not on the tape. */
-export function part(
-  x: Tensor,
-  shape: readonly number[],
-  strides: readonly number[],
-  offset = 0,
-): Tensor {
+export function part(x: Tensor, shape: readonly number[], strides: readonly number[], offset = 0): Tensor {
   return new Tensor({ storage: x.storage, shape, dtype: x.dtype, strides, offset: x.offset + offset });
 }

@@ -1,0 +1,160 @@
+// Tensors put into larger ones: constant padding, concatenation, stacking. Each part is one copy into its place.
+import { apply } from '../tensor/apply.ts';
+import { checkOptions, emitFill } from '../tensor/create.ts';
+import type { Op } from '../tensor/op.ts';
+import { normalizeDim, show } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { emitCopy } from './copy.ts';
+import { part, stridesLike } from './loops.ts';
+import { narrow, unsqueeze } from './shape.ts';
+
+/** Options of `pad`. */
+export interface PadOptions {
+  /** What stands around the tensor; default 0. */
+  value?: number | undefined;
+}
+
+interface PadGeometry {
+  readonly shape: readonly number[];
+  /** Elements before and after, per dimension. */
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+  readonly value: number;
+}
+
+const padOp: Op<Omit<PadGeometry, 'shape'>, PadGeometry> = {
+  name: 'pad',
+  infer([x], { before, after, value }) {
+    const shape = x!.shape.map((extent, i) => extent + before[i]! + after[i]!);
+    const outputs = [{ shape, dtype: x!.dtype, strides: stridesLike(shape, x!.strides) }];
+    return { geometry: { shape: x!.shape, before, after, value }, outputs };
+  },
+  lower(emit, { before, value }, [x], [y]) {
+    emitFill(emit, y!, value, y!.dtype);
+    const offset = before.reduce((sum, count, i) => sum + count * y!.strides[i]!, 0);
+    emitCopy(emit, part(y!, x!.shape, y!.strides, offset), x!, true);
+  },
+  backward: ({ gradients: [dy], geometry: { shape, before, after } }) => {
+    let dx = dy!;
+    shape.forEach((extent, i) => {
+      if (before[i] || after[i]) dx = narrow(dx, i, before[i]!, extent);
+    });
+    return [dx];
+  },
+  saves: {},
+};
+
+/**
+ * Puts a constant around a tensor. `padding` lists [before, after] pairs starting with the *last* dimension, flat, as in PyTorch:
+ * `[left, right, top, bottom]` for images. Source: torch.nn.functional.pad, mode 'constant'.
+ *
+ * @throws RangeError for an odd or too long list, or a negative entry; TypeError for an unknown option
+ * @example
+ * ```ts
+ * import { init, pad, tensor } from 'feathermap';
+ * await init();
+ * if (pad(tensor([[1, 2]]), [1, 0], { value: 7 }).data().join() !== '7,1,2') throw new Error('wrong');
+ * ```
+ */
+export function pad(x: Tensor, padding: readonly number[], options: PadOptions = {}): Tensor {
+  checkOptions('pad', options, ['value']);
+  const rank = x.shape.length;
+  if (!Array.isArray(padding) || padding.length % 2 || padding.length > 2 * rank)
+    throw new RangeError(`pad: padding ${show(padding)} must list up to ${rank} pairs, the last dimension first`);
+  if (!padding.every((count) => Number.isInteger(count) && count >= 0))
+    throw new RangeError(`pad: padding ${show(padding)} must hold whole numbers >= 0`);
+  const { value = 0 } = options;
+  if (typeof value !== 'number') throw new TypeError(`pad: value must be a number, got ${typeof value}`);
+  const side = (which: number): number[] => x.shape.map((_, i) => padding[2 * (rank - 1 - i) + which] ?? 0);
+  return apply(padOp, [x], { before: side(0), after: side(1), value })[0]!;
+}
+
+interface CatGeometry {
+  readonly dim: number;
+  /** Extent of each input along `dim`. */
+  readonly extents: readonly number[];
+}
+
+const catOp: Op<{ readonly dim: number }, CatGeometry> = {
+  name: 'cat',
+  infer(inputs, { dim }) {
+    const first = inputs[0]!;
+    const axis = normalizeDim('cat', dim, first.shape.length);
+    for (const x of inputs) {
+      const fits =
+        x!.shape.length === first.shape.length &&
+        x!.shape.every((extent, i) => i === axis || extent === first.shape[i]);
+      if (!fits)
+        throw new RangeError(`cat: shapes ${show(first.shape)} and ${show(x!.shape)} differ outside dimension ${dim}`);
+      if (x!.dtype !== first.dtype)
+        throw new TypeError(`cat: expected tensors of one dtype, got ${first.dtype} and ${x!.dtype}`);
+    }
+    const extents = inputs.map((x) => x!.shape[axis]!);
+    const shape = first.shape.map((extent, i) => (i === axis ? extents.reduce((a, b) => a + b, 0) : extent));
+    const outputs = [{ shape, dtype: first.dtype, strides: stridesLike(shape, first.strides) }];
+    return { geometry: { dim: axis, extents }, outputs };
+  },
+  lower(emit, { dim, extents }, inputs, [y]) {
+    let start = 0;
+    inputs.forEach((x, i) => {
+      emitCopy(emit, part(y!, x!.shape, y!.strides, start * y!.strides[dim]!), x!, true);
+      start += extents[i]!;
+    });
+  },
+  backward({ gradients: [dy], geometry: { dim, extents }, needs }) {
+    let start = 0;
+    return extents.map((extent, i) => {
+      start += extent;
+      return needs[i] ? narrow(dy!, dim, start - extent, extent) : null;
+    });
+  },
+  saves: {},
+};
+
+function checkList(op: string, tensors: readonly Tensor[]): void {
+  if (!Array.isArray(tensors)) throw new TypeError(`${op}: expected an array of tensors, got ${typeof tensors}`);
+  if (!tensors.length) throw new RangeError(`${op}: expected at least one tensor`);
+}
+
+/**
+ * Tensors behind one another along `dim`; all other extents agree. Source: torch.cat.
+ *
+ * @throws RangeError for an empty list or shapes that differ elsewhere, TypeError for different dtypes
+ * @example
+ * ```ts
+ * import { cat, init, tensor } from 'feathermap';
+ * await init();
+ * if (cat([tensor([1, 2]), tensor([3])]).data().join() !== '1,2,3') throw new Error('wrong');
+ * ```
+ */
+export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
+  checkList('cat', tensors);
+  return apply(catOp, tensors, { dim })[0]!;
+}
+
+/** Another name of `cat`. Source: torch.concat. */
+export const concat: typeof cat = cat;
+
+/**
+ * Tensors of one shape side by side along a new dimension. Source: torch.stack.
+ *
+ * @throws RangeError for an empty list or different shapes
+ * @example
+ * ```ts
+ * import { init, stack, tensor } from 'feathermap';
+ * await init();
+ * if (stack([tensor([1, 2]), tensor([3, 4])], 1).data().join() !== '1,3,2,4') throw new Error('wrong');
+ * ```
+ */
+export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
+  checkList('stack', tensors);
+  const first = tensors[0]!;
+  for (const x of tensors)
+    if (show(x.shape) !== show(first.shape))
+      throw new RangeError(`stack: shapes ${show(first.shape)} and ${show(x.shape)} differ`);
+  const axis = normalizeDim('stack', dim, first.shape.length + 1);
+  return cat(
+    tensors.map((x) => unsqueeze(x, axis)),
+    axis,
+  );
+}
