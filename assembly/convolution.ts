@@ -356,12 +356,14 @@ function weightGradTile(args: Conv2dWeightGradArgs, split: i32, group: i32, n0: 
   zero(zeros, 8);
   const start = split * args.splitPixels;
   const end = min(start + args.splitPixels, args.images * args.rows * args.columns);
-  for (let m = start; m < end; m += args.mc) {
+  let m = start;
+  do {
     const count = min(args.mc, end - m);
     transposeBlock(gradients, scratchRowBytes(args.mc), dy + <usize>m * pixel, pixel, count, n);
     gatherPanels(args, group, m, count, k0, k, panels, patches);
     multiplyTransposed(n, k, count, gradients, scratchRowBytes(args.mc), panels, m == start ? zeros : 0, dw, <usize>args.k << 2);
-  }
+    m += args.mc;
+  } while (m < end);
 }
 
 /** Adds dy (transposed) x patches to a tile of dw, which begins at zero if `zeros` is given. */
@@ -404,5 +406,45 @@ function spreadPatches(to: usize, panelStride: usize, from: usize, stride: usize
     }
     to += 32;
     from += stride;
+  }
+}
+
+@unmanaged
+export class SumPartialsArgs {
+  y: Output;
+  /** [splits][count] */
+  partials: Input;
+  splits: i32;
+  count: i32;
+}
+
+/** Elements of y per tile of `sumPartials`. */
+export const PARTIALS_TILE: i32 = 2048;
+
+/** y[i] = partials[0, i] + partials[1, i] + ... Tiles: ceil(count / PARTIALS_TILE). */
+export function sumPartials(args: SumPartialsArgs, first: i32, last: i32, lane: i32): void {
+  const stride = <usize>args.count << 2;
+  const end = min(args.count, last * PARTIALS_TILE);
+  let i = first * PARTIALS_TILE;
+  for (; i + 8 <= end; i += 8) {
+    let from = args.partials + (<usize>i << 2);
+    let s0 = v128.load(from);
+    let s1 = v128.load(from, 16);
+    for (let split = 1; split < args.splits; split++) {
+      from += stride;
+      s0 = f32x4.add(s0, v128.load(from));
+      s1 = f32x4.add(s1, v128.load(from, 16));
+    }
+    v128.store(args.y + (<usize>i << 2), s0);
+    v128.store(args.y + (<usize>i << 2), s1, 16);
+  }
+  for (; i < end; i++) {
+    let from = args.partials + (<usize>i << 2);
+    let sum = load<f32>(from);
+    for (let split = 1; split < args.splits; split++) {
+      from += stride;
+      sum += load<f32>(from);
+    }
+    store<f32>(args.y + (<usize>i << 2), sum);
   }
 }

@@ -17,11 +17,10 @@ export function panelBytes(k: i32): usize {
 export class PackArgs {
   panels: Output;
   b: Input;
-  /** n floats per matrix; read if `hasBias`, else the panels begin with zeros. */
+  /** n floats per matrix; address 0: the panels begin with zeros. */
   bias: Input;
   /** Element offset of each tap. */
   taps: Table;
-  hasBias: i32;
   tapCount: i32;
   /** Channels per tap: k = tap * channels + channel. */
   channels: i32;
@@ -50,7 +49,7 @@ function packPanels(args: PackArgs, matrix: i32, first: i32, last: i32): void {
   const bias = args.bias + (<usize>(matrix * args.n) << 2);
   for (let panel = first; panel < last; panel++) {
     const columns = min(8, args.n - 8 * panel);
-    packHead(panels + <usize>panel * size, bias + (<usize>panel << 5), args.hasBias ? columns : 0);
+    packHead(panels + <usize>panel * size, bias + (<usize>panel << 5), args.bias ? columns : 0);
     packPanel(args, panels + <usize>panel * size + 32, source + (<usize>(8 * panel * args.strideN) << 2), columns);
   }
 }
