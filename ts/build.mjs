@@ -48,6 +48,7 @@ async function bundlePackage() {
       train: 'ts/train/index.ts',
       safetensors: 'ts/exchange/safetensors.ts',
       viz: 'ts/viz/index.ts',
+      internal: 'ts/internal.ts',
       'cli/mnist': 'ts/cli/mnist.ts',
     },
     outdir: 'dist',

@@ -8,6 +8,7 @@ import { show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { accumulate } from './gradient.ts';
 import { enableGrad, noGrad } from './mode.ts';
+import './tape.ts';
 import type { Edge, Node, TapeOrigin } from './tape.ts';
 
 /** Options of `backward`. */

@@ -1,4 +1,5 @@
-import { type Conv2dOptions, conv2d, pairOf } from '../ops/conv2d.ts';
+import { type Conv2dOptions, conv2d } from '../ops/conv2d.ts';
+import { pairOf } from '../ops/window.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { checkSizes } from './checks.ts';

@@ -66,12 +66,15 @@ export class Dropout extends Module {
 
 type Window = number | readonly [number, number];
 
+/** Options of the layer `MaxPool2d`. */
+export type MaxPool2dLayerOptions = Omit<MaxPool2dOptions, 'returnIndices'>;
+
 /** Largest element of each window of [N,C,H,W]. Options as `maxPool2d`. Source: torch.nn.MaxPool2d. */
 export class MaxPool2d extends Module {
   readonly kernelSize: Window;
-  readonly options: MaxPool2dOptions;
+  readonly options: MaxPool2dLayerOptions;
 
-  constructor(kernelSize: Window, options: MaxPool2dOptions = {}) {
+  constructor(kernelSize: Window, options: MaxPool2dLayerOptions = {}) {
     super();
     checkOptions('MaxPool2d', options, ['stride', 'padding', 'dilation', 'ceilMode']);
     this.kernelSize = kernelSize;

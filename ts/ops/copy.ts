@@ -289,6 +289,15 @@ function elementBits(value: number, dtype: DType): number {
   return bits.getInt32(0);
 }
 
+/** Emits y = value, for all of a buffer or a part of it. */
+export function emitConstant(emit: Emitter, y: Tensor, value: number): void {
+  const { shape, strides, dtype, storage } = y;
+  const whole = y.size * elementBytes(dtype) === storage.bytes && isDense(shape, strides);
+  if (whole && dtype !== 'u8') return emitFill(emit, y, value, dtype);
+  const one = { strides: shape.map(() => 0), dtype, location: emit.table([elementBits(value, dtype)]) };
+  emitStridedCopy(emit, shape, { strides, dtype, location: locationOf(y) }, one, !whole);
+}
+
 function checkValue(value: number, dtype: DType): void {
   if (typeof value !== 'number') throw new TypeError(`fill_: value must be a number, got ${typeof value}`);
   const [lo, hi] = dtype === 'i32' ? [-(2 ** 31), 2 ** 31 - 1] : [0, 255];

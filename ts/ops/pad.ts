@@ -1,10 +1,10 @@
 // Tensors put into larger ones: constant padding, concatenation, stacking. Each part is one copy into its place.
 import { apply } from '../tensor/apply.ts';
-import { checkOptions, emitFill } from '../tensor/create.ts';
+import { checkOptions } from '../tensor/create.ts';
 import type { Op } from '../tensor/op.ts';
 import { normalizeDim, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { emitCopy } from './copy.ts';
+import { emitConstant, emitCopy } from './copy.ts';
 import { part, stridesLike } from './loops.ts';
 import { narrow, unsqueeze } from './shape.ts';
 
@@ -30,7 +30,7 @@ const padOp: Op<Omit<PadGeometry, 'shape'>, PadGeometry> = {
     return { geometry: { shape: x!.shape, before, after, value }, outputs };
   },
   lower(emit, { before, value }, [x], [y]) {
-    emitFill(emit, y!, value, y!.dtype);
+    emitConstant(emit, y!, value);
     const offset = before.reduce((sum, count, i) => sum + count * y!.strides[i]!, 0);
     emitCopy(emit, part(y!, x!.shape, y!.strides, offset), x!, true);
   },

@@ -63,7 +63,7 @@ const OPTIONS = [
 /** The event loop gets a turn this often, so that timers, signals and the page stay alive. */
 const TURN_MILLISECONDS = 100;
 
-function checkFit(options: FitOptions): Required<Pick<FitOptions, 'epochs' | 'accumulate'>> {
+function checkFit(options: FitOptions): { epochs: number; accumulate: number } {
   checkOptions('fit', options, OPTIONS);
   const { train, loss, optimizer, epochs = 1, accumulate = 1 } = options;
   if (typeof train?.[Symbol.iterator] !== 'function')

@@ -4,7 +4,7 @@ import { capture, type InputSpec, inputSpec, sameSpec } from '../graph/capture.t
 import { Program } from '../graph/program.ts';
 import type { Module } from '../nn/module.ts';
 import { contiguous } from '../ops/copy.ts';
-import { eq } from '../ops/elementwise.ts';
+import { eq } from '../ops/compare.ts';
 import { argmax, sum } from '../ops/reduce.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';

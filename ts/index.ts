@@ -1,0 +1,17 @@
+// feathermap: train and run convolutional networks on the CPU, in WebAssembly SIMD.
+import './ops/methods.ts';
+
+export { type BackwardOptions, backward } from './autograd/backward.ts';
+export { enableGrad, isGradEnabled, noGrad } from './autograd/mode.ts';
+export { type CapturedStep, type CaptureStepOptions, captureStep, type StepResult } from './graph/capture-step.ts';
+export { type CompiledModel, type CompileOptions, compile } from './graph/compile.ts';
+export type { Plan, PlannedCommand } from './graph/program.ts';
+export * as nn from './nn/index.ts';
+export * from './ops/index.ts';
+export * as optim from './optim/index.ts';
+export { type InitOptions, init, type MemoryStatistics, memoryStatistics, shutdown } from './runtime/engine.ts';
+export { CaptureError, OutOfMemoryError, WorkerError } from './runtime/errors.ts';
+export { type CreateOptions, arange, full, type NestedNumbers, ones, type TensorOptions, tensor, zeros } from './tensor/create.ts';
+export type { DType, TypedArray } from './tensor/dtype.ts';
+export { keep, scope } from './tensor/lifetime.ts';
+export { type GradientHook, Tensor } from './tensor/tensor.ts';

@@ -1,0 +1,135 @@
+// Puts the ops on Tensor: `x.add(y)` is `add(x, y)`. The one file with side effects; 'feathermap/functional' works without it.
+import { type BackwardOptions, backward } from '../autograd/backward.ts';
+import { assignGradient, gradientOf } from '../autograd/gradient.ts';
+import { dispose } from '../tensor/dispose.ts';
+import type { TypedArray } from '../tensor/dtype.ts';
+import { copyTo, data, item } from '../tensor/read.ts';
+import { type GradientHook, Tensor } from '../tensor/tensor.ts';
+import * as ops from './index.ts';
+
+const METHODS = {
+  abs: ops.abs,
+  add: ops.add,
+  argmax: ops.argmax,
+  clamp: ops.clamp,
+  clone: ops.clone,
+  contiguous: ops.contiguous,
+  copy_: ops.copy_,
+  detach: ops.detach,
+  div: ops.div,
+  eq: ops.eq,
+  exp: ops.exp,
+  expand: ops.expand,
+  fill_: ops.fill_,
+  flatten: ops.flatten,
+  ge: ops.ge,
+  gt: ops.gt,
+  le: ops.le,
+  log: ops.log,
+  logSoftmax: ops.logSoftmax,
+  lt: ops.lt,
+  matmul: ops.matmul,
+  max: ops.max,
+  maximum: ops.maximum,
+  mean: ops.mean,
+  min: ops.min,
+  minimum: ops.minimum,
+  mul: ops.mul,
+  narrow: ops.narrow,
+  ne: ops.ne,
+  neg: ops.neg,
+  permute: ops.permute,
+  pow: ops.pow,
+  reciprocal: ops.reciprocal,
+  relu: ops.relu,
+  reshape: ops.reshape,
+  select: ops.select,
+  sigmoid: ops.sigmoid,
+  slice: ops.slice,
+  softmax: ops.softmax,
+  sqrt: ops.sqrt,
+  square: ops.square,
+  squeeze: ops.squeeze,
+  sub: ops.sub,
+  sum: ops.sum,
+  tanh: ops.tanh,
+  to: ops.to,
+  transpose: ops.transpose,
+  unsqueeze: ops.unsqueeze,
+  var: ops.variance,
+  view: ops.view,
+  zero_: ops.zero_,
+} as const;
+
+/** The methods that are functions with the tensor as first argument. */
+type OpMethods = {
+  [Name in keyof typeof METHODS]: (typeof METHODS)[Name] extends (x: infer _X, ...rest: infer Rest) => infer Result
+    ? (...rest: Rest) => Result
+    : never;
+};
+
+declare module '../tensor/tensor.ts' {
+  interface Tensor extends OpMethods {
+    /** The gradient that `backward` left, or null. Setting null forgets it. Source: torch.Tensor.grad. */
+    grad: Tensor | null;
+    /** Computes gradients of all leaves that led here; see `backward`. */
+    backward(options?: BackwardOptions): void;
+    /** A fresh typed array in ordinary memory, in row-major order. */
+    data(): TypedArray;
+    /** The value of a tensor with one element. Source: torch.Tensor.item. */
+    item(): number;
+    /** Copies the elements in row-major order into an array of the same length. */
+    copyTo(array: TypedArray): void;
+    /** Gives the memory back now, also that of views. */
+    dispose(): void;
+    /** `using x = ...` disposes at the end of the block. */
+    [Symbol.dispose](): void;
+    /** Calls `hook` with the gradient of this tensor when backward reaches it; what it returns replaces it. Returns how to remove it. */
+    registerHook(hook: GradientHook): () => void;
+    /** Lets backward store the gradient of a tensor that is no leaf. Source: torch.Tensor.retain_grad. */
+    retainGrad(): void;
+  }
+}
+
+function registerHook(tensor: Tensor, hook: GradientHook): () => void {
+  if (typeof hook !== 'function') throw new TypeError(`registerHook: expected a function, got ${typeof hook}`);
+  if (!tensor.requiresGrad) throw new Error(`registerHook: ${tensor} does not require gradients`);
+  const hooks = (tensor.hooks ??= []);
+  hooks.push(hook);
+  return () => {
+    const index = hooks.indexOf(hook);
+    if (index >= 0) hooks.splice(index, 1);
+  };
+}
+
+function define(name: PropertyKey, method: (tensor: Tensor, ...rest: never[]) => unknown): void {
+  Object.defineProperty(Tensor.prototype, name, {
+    value(this: Tensor, ...rest: never[]) {
+      return method(this, ...rest);
+    },
+    configurable: true,
+    writable: true,
+  });
+}
+
+for (const [name, method] of Object.entries(METHODS)) define(name, method as never);
+define('backward', backward);
+define('data', data);
+define('item', item);
+define('copyTo', copyTo);
+define('dispose', dispose);
+define(Symbol.dispose ?? Symbol.for('Symbol.dispose'), dispose);
+define('registerHook', registerHook);
+define('retainGrad', (tensor) => {
+  if (!tensor.requiresGrad) throw new Error(`retainGrad: ${tensor} does not require gradients`);
+  tensor.retainsGrad = true;
+});
+Object.defineProperty(Tensor.prototype, 'grad', {
+  get(this: Tensor) {
+    return gradientOf(this);
+  },
+  set(this: Tensor, value: Tensor | null) {
+    assignGradient(this, value);
+  },
+  configurable: true,
+});
