@@ -312,11 +312,7 @@ const fillInPlaceOp: Op<FillOptions, FillOptions> = {
     return { geometry: { value }, outputs: [] };
   },
   lower(emit, { value }, [x]) {
-    const { shape, strides, dtype, storage } = x!;
-    if (x!.size * elementBytes(dtype) === storage.bytes && isDense(shape, strides))
-      return emitFill(emit, x!, value, dtype);
-    const one = { strides: shape.map(() => 0), dtype, location: emit.table([elementBits(value, dtype)]) };
-    emitStridedCopy(emit, shape, { strides, dtype, location: locationOf(x!) }, one, true);
+    emitConstant(emit, x!, value);
   },
   backward: { notDifferentiable: 'fill_ writes into memory that is there' },
   saves: {},

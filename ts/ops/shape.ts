@@ -3,9 +3,9 @@ import { apply } from '../tensor/apply.ts';
 import type { Op, OutputSpec } from '../tensor/op.ts';
 import { checkShape, MAX_RANK, normalizeDim, show, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { sumTo } from './broadcast.ts';
 import { contiguous } from './copy.ts';
 import { pad } from './pad.ts';
-import { sumTo } from './broadcast.ts';
 
 /** A view of the first input. */
 function viewOf(x: Tensor, shape: readonly number[], strides: readonly number[], offset = 0): OutputSpec {
