@@ -293,7 +293,10 @@ function elementBits(value: number, dtype: DType): number {
 export function emitConstant(emit: Emitter, y: Tensor, value: number): void {
   const { shape, strides, dtype, storage } = y;
   const whole = y.size * elementBytes(dtype) === storage.bytes && isDense(shape, strides);
-  if (whole && dtype !== 'u8') return emitFill(emit, y, value, dtype);
+  if (whole && dtype !== 'u8') {
+    emitFill(emit, y, value, dtype);
+    return;
+  }
   const one = { strides: shape.map(() => 0), dtype, location: emit.table([elementBits(value, dtype)]) };
   emitStridedCopy(emit, shape, { strides, dtype, location: locationOf(y) }, one, !whole);
 }
