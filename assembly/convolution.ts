@@ -57,6 +57,9 @@ export class Conv2dArgs {
 
 export const PHASE_WORDS: i32 = 7;
 export const RUN_WORDS: i32 = 3;
+/** Scratch for a row of the source with zeros around it, and the longest run that is cut from it. */
+export const LINE_FLOATS: i32 = 1024;
+const LINE_RUN: i32 = 128;
 
 /** One phase as read from the table. */
 @unmanaged
@@ -86,7 +89,7 @@ class Source {
 
 /**
  * Tiles: for every phase groups x ceil(pixels / mc) x ceil(n / nc), columns fastest.
- * Scratch per lane: mc x (kc rounded up to 4, + SCRATCH_ROW_SLACK) floats.
+ * Scratch per lane, floats: mc x (kc rounded up to 4, + SCRATCH_ROW_SLACK) + LINE_FLOATS + 4.
  */
 export function conv2d(args: Conv2dArgs, first: i32, last: i32, lane: i32): void {
   const columnBlocks = (args.n + args.nc - 1) / args.nc;
@@ -117,7 +120,7 @@ function convolveTile(args: Conv2dArgs, phase: Phase, group: i32, m0: i32, n0: i
     gatherPatches(
       changetype<Source>(changetype<usize>(args) + offsetof<Conv2dArgs>('height')), source,
       args.runs + <usize>(phase.firstRun * RUN_WORDS) * 4, phase.runs, phase.rows, phase.columns,
-      m0, rows, k0, k0 + k, block, scratchRowBytes(k),
+      m0, rows, k0, k0 + k, block, scratchRowBytes(k), block + <usize>args.mc * scratchRowBytes(args.kc),
     );
     multiplyPatches(args, phase, group, m0, n0, rows, k0, k, block, panels);
     k0 += args.kc;
@@ -166,7 +169,7 @@ function multiplyPatches(
  */
 function gatherPatches(
   source: Source, x: usize, runs: usize, runCount: i32, rows: i32, columns: i32,
-  m0: i32, count: i32, k0: i32, k1: i32, to: usize, stride: usize,
+  m0: i32, count: i32, k0: i32, k1: i32, to: usize, stride: usize, line: usize,
 ): void {
   let m = m0;
   while (m < m0 + count) {
@@ -174,7 +177,7 @@ function gatherPatches(
     const row = m / columns;
     const pixels = min(columns - j, m0 + count - m);
     const image = x + (<usize>((row / rows) * source.xImage) << 2);
-    gatherRow(source, image, runs, runCount, (row % rows) * source.stepY, j, pixels, k0, k1, to, stride);
+    gatherRow(source, image, runs, runCount, (row % rows) * source.stepY, j, pixels, k0, k1, to, stride, line);
     to += <usize>pixels * stride;
     m += pixels;
   }
@@ -183,6 +186,7 @@ function gatherPatches(
 /** The patches of `pixels` neighbours in one output row, run by run; `y` is the source row of a tap with dy = 0. */
 function gatherRow(
   source: Source, image: usize, runs: usize, runCount: i32, y: i32, j: i32, pixels: i32, k0: i32, k1: i32, to: usize, stride: usize,
+  line: usize,
 ): void {
   let start = 0;
   for (let r = 0; r < runCount; r++) {
@@ -197,15 +201,38 @@ function gatherRow(
       if (row < 0 || row >= source.height) {
         zeroPixels(target, stride, pixels, last - first);
       } else {
-        gatherRun(source, image + (<usize>(row * source.xRow) << 2), load<i32>(run, 4), taps, first, last, j, pixels, target, stride);
+        const from = image + (<usize>(row * source.xRow) << 2);
+        gatherRun(source, from, load<i32>(run, 4), taps, first, last, j, pixels, target, stride, line);
       }
     }
     start += length;
   }
 }
 
-/** The floats first .. last - 1 of one run, for `pixels` neighbours. Pixels whose whole run lies inside the row are plain copies. */
+/**
+ * The floats first .. last - 1 of one run, for `pixels` neighbours. Pixels whose whole run lies inside the row are plain copies.
+ * Short runs that leave it are cut from a copy of the row with zeros around it.
+ */
 function gatherRun(
+  source: Source, row: usize, dx: i32, taps: i32, first: i32, last: i32, j: i32, pixels: i32, to: usize, stride: usize, line: usize,
+): void {
+  const step = source.stepX;
+  const x = j * step + dx;
+  const span = (pixels - 1) * step + taps;
+  const pixelBytes = <usize>source.xColumn << 2;
+  const length = last - first;
+  if (x >= 0 && x + span <= source.width) {
+    copyPixels(to, stride, row + <usize>x * pixelBytes + (<usize>first << 2), step * pixelBytes, pixels, length);
+  } else if (source.xColumn == source.channels && span * source.channels <= LINE_FLOATS && length <= LINE_RUN) {
+    gatherEdge(source, row, x, 0, span * source.channels, line);
+    copyPixels(to, stride, line + (<usize>first << 2), step * pixelBytes, pixels, length);
+  } else {
+    gatherRagged(source, row, dx, taps, first, last, j, pixels, to, stride);
+  }
+}
+
+/** Long runs: pixels at the edges one by one, those between them as copies. */
+function gatherRagged(
   source: Source, row: usize, dx: i32, taps: i32, first: i32, last: i32, j: i32, pixels: i32, to: usize, stride: usize,
 ): void {
   const step = source.stepX;
@@ -229,7 +256,7 @@ function gatherRun(
   }
 }
 
-/** One pixel whose run, at source column x, may leave the row on either side: zeros, copy, zeros. */
+/** The floats first .. last - 1 counted from source column x, where some of them may lie outside the row: zeros, copy, zeros. */
 function gatherEdge(source: Source, row: usize, x: i32, first: i32, last: i32, to: usize): void {
   const low = min(max(first, -x * source.channels), last);
   const high = max(low, min(last, (source.width - x) * source.channels));
@@ -323,14 +350,14 @@ export class Conv2dWeightGradArgs {
   mc: i32;
   nc: i32;
   kc: i32;
+  /** Pixels gathered at a time before they are spread over the panels: their patches should lie in the first-level cache. */
+  patchPixels: i32;
 }
-
-/** Pixels gathered at a time before they are spread over the panels: their patches should lie in the first-level cache. */
-export const PATCH_PIXELS: i32 = 8;
 
 /**
  * Tiles: splits x groups x ceil(n / nc) x ceil(k / kc), k fastest.
- * Scratch per lane, floats: 8 + nc x (mc rounded up to 4, + SCRATCH_ROW_SLACK) + kc x mc + PATCH_PIXELS x (kc + SCRATCH_ROW_SLACK).
+ * Scratch per lane, floats: 8 + (nc rounded up to 4) x (mc rounded up to 4, + SCRATCH_ROW_SLACK) + kc x mc
+ * + patchPixels x (kc + SCRATCH_ROW_SLACK) + LINE_FLOATS + 4.
  */
 export function conv2dWeightGrad(args: Conv2dWeightGradArgs, first: i32, last: i32, lane: i32): void {
   const kBlocks = (args.k + args.kc - 1) / args.kc;
@@ -351,7 +378,7 @@ function weightGradTile(args: Conv2dWeightGradArgs, split: i32, group: i32, n0: 
   const dy = args.dy + (<usize>(group * args.n + n0) << 2);
   const zeros = scratch(lane);
   const gradients = zeros + 32;
-  const panels = gradients + <usize>args.nc * scratchRowBytes(args.mc);
+  const panels = gradients + <usize>((args.nc + 3) & ~3) * scratchRowBytes(args.mc);
   const patches = panels + (<usize>(args.kc * args.mc) << 2);
   zero(zeros, 8);
   const start = split * args.splitPixels;
@@ -386,9 +413,10 @@ function gatherPanels(
   const source = changetype<Source>(changetype<usize>(args) + offsetof<Conv2dWeightGradArgs>('height'));
   const x = args.x + (<usize>(group * args.channels) << 2);
   const stride = scratchRowBytes(k);
-  for (let m = 0; m < pixels; m += PATCH_PIXELS) {
-    const count = min(PATCH_PIXELS, pixels - m);
-    gatherPatches(source, x, args.runs, args.runCount, args.rows, args.columns, m0 + m, count, k0, k0 + k, patches, stride);
+  const line = patches + <usize>args.patchPixels * stride;
+  for (let m = 0; m < pixels; m += args.patchPixels) {
+    const count = min(args.patchPixels, pixels - m);
+    gatherPatches(source, x, args.runs, args.runCount, args.rows, args.columns, m0 + m, count, k0, k0 + k, patches, stride, line);
     spreadPatches(panels + (<usize>m << 5), <usize>pixels << 5, patches, stride, count, (k + 7) >> 3);
   }
 }

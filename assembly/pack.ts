@@ -48,9 +48,17 @@ function packPanels(args: PackArgs, matrix: i32, first: i32, last: i32): void {
   const source = args.b + (<usize>(matrix * args.strideMatrix) << 2);
   const bias = args.bias + (<usize>(matrix * args.n) << 2);
   for (let panel = first; panel < last; panel++) {
-    const columns = min(8, args.n - 8 * panel);
-    packHead(panels + <usize>panel * size, bias + (<usize>panel << 5), args.bias ? columns : 0);
-    packPanel(args, panels + <usize>panel * size + 32, source + (<usize>(8 * panel * args.strideN) << 2), columns);
+    packHead(panels + <usize>panel * size, bias + (<usize>panel << 5), args.bias ? min(8, args.n - 8 * panel) : 0);
+  }
+  let panel = first;
+  if (args.strideN == 1) {
+    for (; panel + 4 <= last && 8 * panel + 32 <= args.n; panel += 4) {
+      packFourPanels(args, panels + <usize>panel * size + 32, size, source + (<usize>panel << 5));
+    }
+  }
+  for (; panel < last; panel++) {
+    const from = source + (<usize>(8 * panel * args.strideN) << 2);
+    packPanel(args, panels + <usize>panel * size + 32, from, min(8, args.n - 8 * panel));
   }
 }
 
@@ -65,9 +73,15 @@ function packPanel(args: PackArgs, to: usize, from: usize, columns: i32): void {
   const strideN = <usize>args.strideN << 2;
   for (let tap = 0; tap < args.tapCount; tap++) {
     const source = from + (<usize>load<i32>(args.taps + (<usize>tap << 2)) << 2);
-    if (columns == 8 && args.strideN == 1) copyEight(to, source, channels, strideChannel);
-    else if (columns == 8 && args.strideChannel == 1) transposeBlock(to, 32, source, strideN, 8, channels);
-    else gatherColumns(to, source, channels, columns, strideChannel, strideN);
+    let c = 0;
+    if (columns == 8 && args.strideN == 1) {
+      copyEight(to, source, channels, strideChannel);
+      c = channels;
+    } else if (columns == 8 && args.strideChannel == 1) {
+      c = channels & ~3;
+      transposeBlock(to, 32, source, strideN, 8, c);
+    }
+    gatherColumns(to + (<usize>c << 5), source + <usize>c * strideChannel, channels - c, columns, strideChannel, strideN);
     to += <usize>channels << 5;
   }
 }
@@ -78,6 +92,37 @@ function copyEight(to: usize, from: usize, channels: i32, stride: usize): void {
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
     to += 32;
+    from += stride;
+  }
+}
+
+/** Four panels at once where n is innermost: whole cache lines of every channel, and a quarter of the page walks. */
+function packFourPanels(args: PackArgs, to: usize, size: usize, from: usize): void {
+  const stride = <usize>args.strideChannel << 2;
+  for (let tap = 0; tap < args.tapCount; tap++) {
+    const source = from + (<usize>load<i32>(args.taps + (<usize>tap << 2)) << 2);
+    copyThirtyTwo(to, size, source, args.channels, stride);
+    to += <usize>args.channels << 5;
+  }
+}
+
+function copyThirtyTwo(to0: usize, size: usize, from: usize, channels: i32, stride: usize): void {
+  let to1 = to0 + size;
+  let to2 = to1 + size;
+  let to3 = to2 + size;
+  for (let c = 0; c < channels; c++) {
+    v128.store(to0, v128.load(from));
+    v128.store(to0, v128.load(from, 16), 16);
+    v128.store(to1, v128.load(from, 32));
+    v128.store(to1, v128.load(from, 48), 16);
+    v128.store(to2, v128.load(from, 64));
+    v128.store(to2, v128.load(from, 80), 16);
+    v128.store(to3, v128.load(from, 96));
+    v128.store(to3, v128.load(from, 112), 16);
+    to0 += 32;
+    to1 += 32;
+    to2 += 32;
+    to3 += 32;
     from += stride;
   }
 }
@@ -97,22 +142,15 @@ function gatherColumns(to: usize, from: usize, channels: i32, columns: i32, stri
   }
 }
 
-/** Writes to[column][row] = from[row][column] for rows x columns floats; strides in bytes. */
+/**
+ * Writes to[column][row] = from[row][column] for rows x columns floats; strides in bytes. Columns go by four: up to three more are
+ * read and written.
+ */
 export function transposeBlock(to: usize, toStride: usize, from: usize, fromStride: usize, rows: i32, columns: i32): void {
-  let column = 0;
-  for (; column + 4 <= columns; column += 4) {
+  for (let column = 0; column < columns; column += 4) {
     transposeColumns(to, toStride, from, fromStride, rows);
     to += 4 * toStride;
     from += 16;
-  }
-  for (; column < columns; column++) {
-    let source = from;
-    for (let row = 0; row < rows; row++) {
-      store<f32>(to + (<usize>row << 2), load<f32>(source));
-      source += fromStride;
-    }
-    to += toStride;
-    from += 4;
   }
 }
 

@@ -199,6 +199,9 @@ function isAdjacent(source: { xColumn: number; channels: number }): boolean {
   return source.xColumn === source.channels;
 }
 
+/** Scratch for a row of the source with zeros around it. */
+const LINE_BYTES = 4 * (kernels.LINE_FLOATS + 4);
+
 interface Convolution {
   readonly y: Tensor;
   readonly x: Tensor;
@@ -260,7 +263,7 @@ function emitConvolution(emit: Emitter, { y, x, panels, phases, step, spread, gr
     {
       tiles: groups * rowBlocks * Math.ceil(n / blocks.nc),
       work: macs * MAC_NANOSECONDS,
-      scratch: scratchRows(blocks.mc, blocks.kc),
+      scratch: scratchRows(blocks.mc, blocks.kc) + LINE_BYTES,
     },
   );
 }
@@ -380,6 +383,8 @@ const conv2dInputGradOp: Op<Conv2dGeometry, Conv2dGeometry> = {
 const GRADIENT_K = 288;
 const GRADIENT_OUTPUTS = 128;
 const GRADIENT_PIXELS = 256;
+/** Floats of patches gathered before they are spread over panels: half a first-level cache. */
+const PATCH_FLOATS = 4096;
 /** Pixels per split: fewer make the partial gradients cost more than the product, more lose accuracy. */
 const LEAST_SPLIT = 512;
 const MOST_SPLIT = 4096;
@@ -400,8 +405,10 @@ function weightGradBlocks({ weight, y, groups, macs }: Conv2dGeometry) {
   const splitPixels = Math.max(1, Math.ceil(pixels / some));
   const splits = Math.max(1, Math.ceil(pixels / splitPixels));
   const mc = evenBlock(splitPixels, GRADIENT_PIXELS, 4);
-  const scratch = 32 + scratchRows(nc, mc) + 4 * kc * mc + scratchRows(kernels.PATCH_PIXELS, kc);
-  return { n, k, splitPixels, mc, nc, kc, splits, tiles: splits * tiles, scratch };
+  const patchPixels = Math.max(8, Math.min(mc, Math.floor(PATCH_FLOATS / kc)));
+  const scratch =
+    32 + scratchRows(4 * Math.ceil(nc / 4), mc) + 4 * kc * mc + scratchRows(patchPixels, kc) + LINE_BYTES;
+  return { n, k, splitPixels, mc, nc, kc, patchPixels, splits, tiles: splits * tiles, scratch };
 }
 
 const conv2dWeightGradOp: Op<Conv2dGeometry, Conv2dGeometry> = {

@@ -20,8 +20,8 @@ const ROW_STEP = 12;
 export const TILE_MACS = 8e6;
 /** Narrower tiles would gather or transpose their rows too often for what they multiply. */
 const LEAST_COLUMNS = 64;
-/** Floats packed per tile. */
-const PACK_TILE = 16384;
+/** Floats packed per tile, about; four panels go together where n is innermost. */
+const PACK_TILE = 32768;
 
 /** Cuts `extent` into equal blocks of at most `most` and returns their size, a multiple of `step`. */
 export function evenBlock(extent: number, most: number, step: number): number {
@@ -74,7 +74,7 @@ export function emitPack(emit: Emitter, { taps, matrices, ...operand }: Packing)
   const k = taps.length * channels;
   const floats = matrices * panelFloats(n, k);
   const panels = emit.temporary(4 * floats);
-  const panelsPerTile = Math.max(1, Math.floor(PACK_TILE / (8 * (k + 1))));
+  const panelsPerTile = 4 * Math.max(1, Math.floor(PACK_TILE / (32 * (k + 1))));
   emit.command(
     kernels.pack,
     { panels, ...operand, taps: emit.table(taps.length ? taps : [0]), tapCount: taps.length, panelsPerTile },
