@@ -6,10 +6,11 @@
 //
 //   group g = blocks 4 g .. 4 g + 3      word w of block 4 g + l  ->  element 16 g + 4 w + l
 
-const MULTIPLIER_0: i32 = <i32>0xd2511f53;
-const MULTIPLIER_1: i32 = <i32>0xcd9e8d57;
-const WEYL_0: i32 = <i32>0x9e3779b9;
-const WEYL_1: i32 = <i32>0xbb67ae85;
+// In memory, since V8 would build the splat of a literal anew at each use.
+const MULTIPLIER_0 = memory.data<u32>([0xd2511f53]);
+const MULTIPLIER_1 = memory.data<u32>([0xcd9e8d57]);
+const WEYL_0 = memory.data<u32>([0x9e3779b9]);
+const WEYL_1 = memory.data<u32>([0xbb67ae85]);
 const ROUNDS: i32 = 10;
 
 /** Random words per group. */
@@ -30,10 +31,10 @@ function highWords(low: v128, high: v128): v128 {
 
 /** Writes the 16 words of a group to `out`. */
 export function randomGroup(out: usize, seed: u64, group: u64): void {
-  const m0 = i32x4.splat(MULTIPLIER_0);
-  const m1 = i32x4.splat(MULTIPLIER_1);
-  const weyl0 = i32x4.splat(WEYL_0);
-  const weyl1 = i32x4.splat(WEYL_1);
+  const m0 = v128.load32_splat(MULTIPLIER_0);
+  const m1 = v128.load32_splat(MULTIPLIER_1);
+  const weyl0 = v128.load32_splat(WEYL_0);
+  const weyl1 = v128.load32_splat(WEYL_1);
   let k0 = i32x4.splat(<i32>seed);
   let k1 = i32x4.splat(<i32>(seed >> 32));
   let c0 = i32x4.add(i32x4.splat(<i32>(group << 2)), i32x4(0, 1, 2, 3));

@@ -51,11 +51,15 @@ export class AdvanceArgs {
   groups: i32;
 }
 
+const UNIT = memory.data<f32>([5.9604644775390625e-8]); // 2^-24
+const QUARTER = memory.data<f32>([0.25]);
+const MINUS_TWO = memory.data<f32>([-2]);
+
 /** Words as numbers in [0, 1), multiples of 2^-24. */
 // @ts-ignore: decorator
 @inline
 function unit(words: v128): v128 {
-  return f32x4.mul(f32x4.convert_i32x4_s(i32x4.shr_u(words, 8)), f32x4.splat(5.9604644775390625e-8));
+  return f32x4.mul(f32x4.convert_i32x4_s(i32x4.shr_u(words, 8)), v128.load32_splat(UNIT));
 }
 
 /** lo + u (hi - lo) in [lo, hi): where rounding reaches hi, lo stands instead. */
@@ -79,10 +83,10 @@ class Normal {
     const m = f32x4.splat(mean);
     const s = f32x4.splat(deviation);
     for (let i: usize = 0; i < 32; i += 16) {
-      const u = f32x4.add(unit(v128.load(words + i)), f32x4.splat(5.9604644775390625e-8));
-      const radius = f32x4.sqrt(f32x4.mul(logLanes(u), f32x4.splat(-2)));
+      const u = f32x4.add(unit(v128.load(words + i)), v128.load32_splat(UNIT));
+      const radius = f32x4.sqrt(f32x4.mul(logLanes(u), v128.load32_splat(MINUS_TWO)));
       const turns = unit(v128.load(words + i, 32));
-      const cosine = sinTurns(f32x4.add(turns, f32x4.splat(0.25)));
+      const cosine = sinTurns(f32x4.add(turns, v128.load32_splat(QUARTER)));
       v128.store(words + i, f32x4.add(f32x4.mul(f32x4.mul(radius, cosine), s), m));
       v128.store(words + i, f32x4.add(f32x4.mul(f32x4.mul(radius, sinTurns(turns)), s), m), 32);
     }
