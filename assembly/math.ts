@@ -5,7 +5,7 @@
 //              plain  relaxed
 //   exp         0.98    0.99    -inf -> 0, overflow -> inf, denormal results are kept
 //   log         0.82    0.82    0 -> -inf, below 0 -> NaN, inf -> inf, denormal arguments are kept; no madd
-//   sigmoid     2.44    2.44    results below 4.2e-39 (x < -88.37) become 0
+//   sigmoid     2.44    2.44    denormal results are kept
 //   tanh        2.50    2.50    denormals are kept
 //   sinTurns    2e-7    2e-7    absolute, u in [0, 2); no madd
 //
@@ -38,8 +38,12 @@ const ROUND_254 = memory.data<f32>([12583166]);
 /** exp(x) rounds to 0 below EXP_LOW and overflows above EXP_HIGH. */
 const EXP_LOW = memory.data<f32>([-104]);
 const EXP_HIGH = memory.data<f32>([89]);
-/** 1 + exp(x) = 1 below. */
-const SIGMOID_LOW = memory.data<f32>([-87]);
+/** 1.5 * 2^23 + 103: leaves the exponent field of 2^(n - 24). */
+const ROUND_103 = memory.data<f32>([12583015]);
+const TWO_TO_MINUS_24 = memory.data<f32>([5.9604644775390625e-8]);
+/** 1 + exp(x) = 1 below SIGMOID_LOW; 1 / (1 + exp(x)) rounds to 0 above SIGMOID_HIGH. */
+const SIGMOID_LOW = memory.data<f32>([-71]);
+const SIGMOID_HIGH = memory.data<f32>([104]);
 /** (1 - exp(x)) / (1 + exp(x)) rounds to 1 below. */
 const TANH_LOW = memory.data<f32>([-18.1]);
 
@@ -104,15 +108,16 @@ export function expLanes(x: v128): v128 {
   return f32x4.mul(scaled, i32x4.shl(i32x4.sub(rounded, half), 23));
 }
 
-/** 1 / (1 + exp(-x)). */
+/** 1 / (1 + exp(-x)), as 2^-24 / (2^-24 + 2^-24 exp(-x)): the smallest results are denormal before exp(-x) overflows. */
 // @ts-ignore: decorator
 @inline
 export function sigmoidLanes(x: v128): v128 {
-  const bounded = f32x4.pmin(f32x4.pmax(f32x4.neg(x), splat(SIGMOID_LOW)), splat(EXP_HIGH));
-  const rounded = madd(bounded, splat(LOG2_E), splat(ROUND_127));
-  const r = reduce(bounded, f32x4.sub(rounded, splat(ROUND_127)));
+  const bounded = f32x4.pmin(f32x4.pmax(f32x4.neg(x), splat(SIGMOID_LOW)), splat(SIGMOID_HIGH));
+  const rounded = madd(bounded, splat(LOG2_E), splat(ROUND_103));
+  const r = reduce(bounded, f32x4.sub(rounded, splat(ROUND_103)));
   const p = f32x4.add(expm1Reduced(r), splat(ONE));
-  return f32x4.div(splat(ONE), madd(p, i32x4.shl(rounded, 23), splat(ONE)));
+  const unit = splat(TWO_TO_MINUS_24);
+  return f32x4.div(unit, madd(p, i32x4.shl(rounded, 23), unit));
 }
 
 /** tanh|x| = -m / (m + 2) with m = exp(-2|x|) - 1, which keeps its relative accuracy near 0. */

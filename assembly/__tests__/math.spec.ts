@@ -61,9 +61,9 @@ function sigmoidTruth(x: f64): f64 {
 }
 
 describe('sigmoid', () => {
-  it('is within 2.5 ULP where the result is normal', () => {
+  it('is within 2.5 ULP, denormal results included', () => {
     expect<f64>(worst(0, bits(Infinity), sigmoidOf, sigmoidTruth)).toBeLessThan(2.5);
-    expect<f64>(worst(bits(-0.0), bits(-87.3), sigmoidOf, sigmoidTruth)).toBeLessThan(2.5);
+    expect<f64>(worst(bits(-0.0), bits(-Infinity), sigmoidOf, sigmoidTruth)).toBeLessThan(2.5);
   });
 
   it('has the right limits', () => {
