@@ -17,6 +17,7 @@ import { scratch } from './control';
 import { multiplyBlock, multiplyPanel, scratchRowBytes } from './gemm';
 import { panelBytes, transposeBlock } from './pack';
 
+
 @unmanaged
 export class Conv2dArgs {
   y: Output;
@@ -101,7 +102,14 @@ export function conv2d(args: Conv2dArgs, first: i32, last: i32, lane: i32): void
     const end = min(last, start + tiles);
     for (let tile = max(first, start); tile < end; tile++) {
       const block = (tile - start) / columnBlocks;
-      convolveTile(args, phase, block / rowBlocks, (block % rowBlocks) * args.mc, ((tile - start) % columnBlocks) * args.nc, lane);
+      convolveTile(
+        args,
+        phase,
+        block / rowBlocks,
+        (block % rowBlocks) * args.mc,
+        ((tile - start) % columnBlocks) * args.nc,
+        lane,
+      );
     }
     start += tiles;
   }
@@ -112,15 +120,25 @@ function convolveTile(args: Conv2dArgs, phase: Phase, group: i32, m0: i32, n0: i
   const rows = min(args.mc, args.images * phase.rows * phase.columns - m0);
   const size = panelBytes(args.k);
   const panels = args.panels + <usize>(group * ((args.n + 7) >> 3) + (n0 >> 3)) * size;
-  const source = args.x + (<usize>(group * args.channels) << 2);
+  const source = args.x + ((<usize>(group * args.channels)) << 2);
   const block = scratch(lane);
   let k0 = 0;
   do {
     const k = min(args.kc, phase.k - k0);
     gatherPatches(
-      changetype<Source>(changetype<usize>(args) + offsetof<Conv2dArgs>('height')), source,
-      args.runs + <usize>(phase.firstRun * RUN_WORDS) * 4, phase.runs, phase.rows, phase.columns,
-      m0, rows, k0, k0 + k, block, scratchRowBytes(k), block + <usize>args.mc * scratchRowBytes(args.kc),
+      changetype<Source>(changetype<usize>(args) + offsetof<Conv2dArgs>('height')),
+      source,
+      args.runs + <usize>(phase.firstRun * RUN_WORDS) * 4,
+      phase.runs,
+      phase.rows,
+      phase.columns,
+      m0,
+      rows,
+      k0,
+      k0 + k,
+      block,
+      scratchRowBytes(k),
+      block + <usize>args.mc * scratchRowBytes(args.kc),
     );
     multiplyPatches(args, phase, group, m0, n0, rows, k0, k, block, panels);
     k0 += args.kc;
@@ -129,16 +147,25 @@ function convolveTile(args: Conv2dArgs, phase: Phase, group: i32, m0: i32, n0: i
 
 /** Multiplies gathered patches with the panels of the tile's columns, output row by output row where y has gaps between them. */
 function multiplyPatches(
-  args: Conv2dArgs, phase: Phase, group: i32, m0: i32, n0: i32, rows: i32, k0: i32, k: i32, block: usize, panels: usize,
+  args: Conv2dArgs,
+  phase: Phase,
+  group: i32,
+  m0: i32,
+  n0: i32,
+  rows: i32,
+  k0: i32,
+  k: i32,
+  block: usize,
+  panels: usize,
 ): void {
   const whole = k0 + k == phase.k;
   const lo: f32 = whole ? args.lo : -Infinity;
   const hi: f32 = whole ? args.hi : Infinity;
   const lda = scratchRowBytes(k);
   const size = panelBytes(args.k);
-  const ldc = <usize>args.yColumn << 2;
+  const ldc = (<usize>args.yColumn) << 2;
   const columns = min(args.nc, args.n - n0);
-  const y = args.y + (<usize>(phase.offset + group * args.n + n0) << 2);
+  const y = args.y + ((<usize>(phase.offset + group * args.n + n0)) << 2);
   const steps = phase.firstK + k0;
   if (args.yRow == phase.columns * args.yColumn && args.yImage == phase.rows * args.yRow) {
     multiplyBlock(rows, columns, k0 == 0, k, block, lda, panels, size, steps, y + <usize>m0 * ldc, ldc, lo, hi);
@@ -152,9 +179,20 @@ function multiplyPatches(
       const row = m / phase.columns;
       const count = min(phase.columns - j, m0 + rows - m);
       const offset = (row / phase.rows) * args.yImage + (row % phase.rows) * args.yRow + j * args.yColumn + column;
-      const c = y + (<usize>offset << 2);
+      const c = y + ((<usize>offset) << 2);
       multiplyPanel(
-        count, k, a, lda, panels + panelBytes(steps), k0 ? c : panels, k0 ? ldc : 0, c, ldc, min(8, columns - column), lo, hi,
+        count,
+        k,
+        a,
+        lda,
+        panels + panelBytes(steps),
+        k0 ? c : panels,
+        k0 ? ldc : 0,
+        c,
+        ldc,
+        min(8, columns - column),
+        lo,
+        hi,
       );
       a += <usize>count * lda;
       m += count;
@@ -168,15 +206,26 @@ function multiplyPatches(
  * and may run over the end of a row by up to three.
  */
 function gatherPatches(
-  source: Source, x: usize, runs: usize, runCount: i32, rows: i32, columns: i32,
-  m0: i32, count: i32, k0: i32, k1: i32, to: usize, stride: usize, line: usize,
+  source: Source,
+  x: usize,
+  runs: usize,
+  runCount: i32,
+  rows: i32,
+  columns: i32,
+  m0: i32,
+  count: i32,
+  k0: i32,
+  k1: i32,
+  to: usize,
+  stride: usize,
+  line: usize,
 ): void {
   let m = m0;
   while (m < m0 + count) {
     const j = m % columns;
     const row = m / columns;
     const pixels = min(columns - j, m0 + count - m);
-    const image = x + (<usize>((row / rows) * source.xImage) << 2);
+    const image = x + ((<usize>((row / rows) * source.xImage)) << 2);
     gatherRow(source, image, runs, runCount, (row % rows) * source.stepY, j, pixels, k0, k1, to, stride, line);
     to += <usize>pixels * stride;
     m += pixels;
@@ -185,7 +234,17 @@ function gatherPatches(
 
 /** The patches of `pixels` neighbours in one output row, run by run; `y` is the source row of a tap with dy = 0. */
 function gatherRow(
-  source: Source, image: usize, runs: usize, runCount: i32, y: i32, j: i32, pixels: i32, k0: i32, k1: i32, to: usize, stride: usize,
+  source: Source,
+  image: usize,
+  runs: usize,
+  runCount: i32,
+  y: i32,
+  j: i32,
+  pixels: i32,
+  k0: i32,
+  k1: i32,
+  to: usize,
+  stride: usize,
   line: usize,
 ): void {
   let start = 0;
@@ -197,11 +256,11 @@ function gatherRow(
     const last = min(k1 - start, length);
     if (first < last) {
       const row = y + load<i32>(run);
-      const target = to + (<usize>(start + first - k0) << 2);
+      const target = to + ((<usize>(start + first - k0)) << 2);
       if (row < 0 || row >= source.height) {
         zeroPixels(target, stride, pixels, last - first);
       } else {
-        const from = image + (<usize>(row * source.xRow) << 2);
+        const from = image + ((<usize>(row * source.xRow)) << 2);
         gatherRun(source, from, load<i32>(run, 4), taps, first, last, j, pixels, target, stride, line);
       }
     }
@@ -214,18 +273,35 @@ function gatherRow(
  * Short runs that leave it are cut from a copy of the row with zeros around it.
  */
 function gatherRun(
-  source: Source, row: usize, dx: i32, taps: i32, first: i32, last: i32, j: i32, pixels: i32, to: usize, stride: usize, line: usize,
+  source: Source,
+  row: usize,
+  dx: i32,
+  taps: i32,
+  first: i32,
+  last: i32,
+  j: i32,
+  pixels: i32,
+  to: usize,
+  stride: usize,
+  line: usize,
 ): void {
   const step = source.stepX;
   const x = j * step + dx;
   const span = (pixels - 1) * step + taps;
-  const pixelBytes = <usize>source.xColumn << 2;
+  const pixelBytes = (<usize>source.xColumn) << 2;
   const length = last - first;
   if (x >= 0 && x + span <= source.width) {
-    copyPixels(to, stride, row + <usize>x * pixelBytes + (<usize>first << 2), step * pixelBytes, pixels, length);
+    copyPixels(
+      to,
+      stride,
+      row + <usize>x * pixelBytes + ((<usize>first) << 2),
+      <usize>step * pixelBytes,
+      pixels,
+      length,
+    );
   } else if (source.xColumn == source.channels && span * source.channels <= LINE_FLOATS && length <= LINE_RUN) {
     gatherEdge(source, row, x, 0, span * source.channels, line);
-    copyPixels(to, stride, line + (<usize>first << 2), step * pixelBytes, pixels, length);
+    copyPixels(to, stride, line + ((<usize>first) << 2), <usize>step * pixelBytes, pixels, length);
   } else {
     gatherRagged(source, row, dx, taps, first, last, j, pixels, to, stride);
   }
@@ -233,7 +309,16 @@ function gatherRun(
 
 /** Long runs: pixels at the edges one by one, those between them as copies. */
 function gatherRagged(
-  source: Source, row: usize, dx: i32, taps: i32, first: i32, last: i32, j: i32, pixels: i32, to: usize, stride: usize,
+  source: Source,
+  row: usize,
+  dx: i32,
+  taps: i32,
+  first: i32,
+  last: i32,
+  j: i32,
+  pixels: i32,
+  to: usize,
+  stride: usize,
 ): void {
   const step = source.stepX;
   const end = j + pixels;
@@ -245,8 +330,8 @@ function gatherRagged(
     to += stride;
   }
   if (j < outside) {
-    const from = row + (<usize>((j * step + dx) * source.xColumn + first) << 2);
-    copyPixels(to, stride, from, <usize>(step * source.xColumn) << 2, outside - j, last - first);
+    const from = row + ((<usize>((j * step + dx) * source.xColumn + first)) << 2);
+    copyPixels(to, stride, from, (<usize>(step * source.xColumn)) << 2, outside - j, last - first);
     to += <usize>(outside - j) * stride;
     j = outside;
   }
@@ -261,8 +346,8 @@ function gatherEdge(source: Source, row: usize, x: i32, first: i32, last: i32, t
   const low = min(max(first, -x * source.channels), last);
   const high = max(low, min(last, (source.width - x) * source.channels));
   zero(to, low - first);
-  copy(to + (<usize>(low - first) << 2), row + (<usize>(x * source.xColumn + low) << 2), high - low);
-  zero(to + (<usize>(high - first) << 2), last - high);
+  copy(to + ((<usize>(low - first)) << 2), row + ((<usize>(x * source.xColumn + low)) << 2), high - low);
+  zero(to + ((<usize>(high - first)) << 2), last - high);
 }
 
 function copyPixels(to: usize, toStride: usize, from: usize, fromStride: usize, pixels: i32, count: i32): void {
@@ -321,6 +406,7 @@ function zero(to: usize, count: i32): void {
   }
 }
 
+
 @unmanaged
 export class Conv2dWeightGradArgs {
   /** [splits][groups * n][k]: a partial sum per split of the pixels; the gradient itself if there is one split. */
@@ -365,7 +451,14 @@ export function conv2dWeightGrad(args: Conv2dWeightGradArgs, first: i32, last: i
   for (let tile = first; tile < last; tile++) {
     const block = tile / kBlocks;
     const part = block / nBlocks;
-    weightGradTile(args, part / args.groups, part % args.groups, (block % nBlocks) * args.nc, (tile % kBlocks) * args.kc, lane);
+    weightGradTile(
+      args,
+      part / args.groups,
+      part % args.groups,
+      (block % nBlocks) * args.nc,
+      (tile % kBlocks) * args.kc,
+      lane,
+    );
   }
 }
 
@@ -373,13 +466,13 @@ export function conv2dWeightGrad(args: Conv2dWeightGradArgs, first: i32, last: i
 function weightGradTile(args: Conv2dWeightGradArgs, split: i32, group: i32, n0: i32, k0: i32, lane: i32): void {
   const n = min(args.nc, args.n - n0);
   const k = min(args.kc, args.k - k0);
-  const pixel = <usize>(args.groups * args.n) << 2;
-  const dw = args.dw + (<usize>(((split * args.groups + group) * args.n + n0) * args.k + k0) << 2);
-  const dy = args.dy + (<usize>(group * args.n + n0) << 2);
+  const pixel = (<usize>(args.groups * args.n)) << 2;
+  const dw = args.dw + ((<usize>(((split * args.groups + group) * args.n + n0) * args.k + k0)) << 2);
+  const dy = args.dy + ((<usize>(group * args.n + n0)) << 2);
   const zeros = scratch(lane);
   const gradients = zeros + 32;
   const panels = gradients + <usize>((args.nc + 3) & ~3) * scratchRowBytes(args.mc);
-  const patches = panels + (<usize>(args.kc * args.mc) << 2);
+  const patches = panels + ((<usize>(args.kc * args.mc)) << 2);
   zero(zeros, 8);
   const start = split * args.splitPixels;
   const end = min(start + args.splitPixels, args.images * args.rows * args.columns);
@@ -388,36 +481,86 @@ function weightGradTile(args: Conv2dWeightGradArgs, split: i32, group: i32, n0: 
     const count = min(args.mc, end - m);
     transposeBlock(gradients, scratchRowBytes(args.mc), dy + <usize>m * pixel, pixel, count, n);
     gatherPanels(args, group, m, count, k0, k, panels, patches);
-    multiplyTransposed(n, k, count, gradients, scratchRowBytes(args.mc), panels, m == start ? zeros : 0, dw, <usize>args.k << 2);
+    multiplyTransposed(
+      n,
+      k,
+      count,
+      gradients,
+      scratchRowBytes(args.mc),
+      panels,
+      m == start ? zeros : 0,
+      dw,
+      (<usize>args.k) << 2,
+    );
     m += args.mc;
   } while (m < end);
 }
 
 /** Adds dy (transposed) x patches to a tile of dw, which begins at zero if `zeros` is given. */
 function multiplyTransposed(
-  n: i32, k: i32, pixels: i32, gradients: usize, stride: usize, panels: usize, zeros: usize, dw: usize, ldw: usize,
+  n: i32,
+  k: i32,
+  pixels: i32,
+  gradients: usize,
+  stride: usize,
+  panels: usize,
+  zeros: usize,
+  dw: usize,
+  ldw: usize,
 ): void {
   for (let column = 0; column < k; column += 8) {
     multiplyPanel(
-      n, pixels, gradients, stride, panels, zeros ? zeros : dw, zeros ? 0 : ldw, dw, ldw, min(8, k - column), -Infinity, Infinity,
+      n,
+      pixels,
+      gradients,
+      stride,
+      panels,
+      zeros ? zeros : dw,
+      zeros ? 0 : ldw,
+      dw,
+      ldw,
+      min(8, k - column),
+      -Infinity,
+      Infinity,
     );
-    panels += <usize>pixels << 5;
+    panels += (<usize>pixels) << 5;
     dw += 32;
   }
 }
 
 /** Writes patch[m, k] for a block of pixels as panels [k / 8][pixel][8]. */
 function gatherPanels(
-  args: Conv2dWeightGradArgs, group: i32, m0: i32, pixels: i32, k0: i32, k: i32, panels: usize, patches: usize,
+  args: Conv2dWeightGradArgs,
+  group: i32,
+  m0: i32,
+  pixels: i32,
+  k0: i32,
+  k: i32,
+  panels: usize,
+  patches: usize,
 ): void {
   const source = changetype<Source>(changetype<usize>(args) + offsetof<Conv2dWeightGradArgs>('height'));
-  const x = args.x + (<usize>(group * args.channels) << 2);
+  const x = args.x + ((<usize>(group * args.channels)) << 2);
   const stride = scratchRowBytes(k);
   const line = patches + <usize>args.patchPixels * stride;
   for (let m = 0; m < pixels; m += args.patchPixels) {
     const count = min(args.patchPixels, pixels - m);
-    gatherPatches(source, x, args.runs, args.runCount, args.rows, args.columns, m0 + m, count, k0, k0 + k, patches, stride, line);
-    spreadPatches(panels + (<usize>m << 5), <usize>pixels << 5, patches, stride, count, (k + 7) >> 3);
+    gatherPatches(
+      source,
+      x,
+      args.runs,
+      args.runCount,
+      args.rows,
+      args.columns,
+      m0 + m,
+      count,
+      k0,
+      k0 + k,
+      patches,
+      stride,
+      line,
+    );
+    spreadPatches(panels + ((<usize>m) << 5), (<usize>pixels) << 5, patches, stride, count, (k + 7) >> 3);
   }
 }
 
@@ -437,6 +580,7 @@ function spreadPatches(to: usize, panelStride: usize, from: usize, stride: usize
   }
 }
 
+
 @unmanaged
 export class SumPartialsArgs {
   y: Output;
@@ -451,11 +595,11 @@ export const PARTIALS_TILE: i32 = 2048;
 
 /** y[i] = partials[0, i] + partials[1, i] + ... Tiles: ceil(count / PARTIALS_TILE). */
 export function sumPartials(args: SumPartialsArgs, first: i32, last: i32, lane: i32): void {
-  const stride = <usize>args.count << 2;
+  const stride = (<usize>args.count) << 2;
   const end = min(args.count, last * PARTIALS_TILE);
   let i = first * PARTIALS_TILE;
   for (; i + 8 <= end; i += 8) {
-    let from = args.partials + (<usize>i << 2);
+    let from = args.partials + ((<usize>i) << 2);
     let s0 = v128.load(from);
     let s1 = v128.load(from, 16);
     for (let split = 1; split < args.splits; split++) {
@@ -463,16 +607,16 @@ export function sumPartials(args: SumPartialsArgs, first: i32, last: i32, lane: 
       s0 = f32x4.add(s0, v128.load(from));
       s1 = f32x4.add(s1, v128.load(from, 16));
     }
-    v128.store(args.y + (<usize>i << 2), s0);
-    v128.store(args.y + (<usize>i << 2), s1, 16);
+    v128.store(args.y + ((<usize>i) << 2), s0);
+    v128.store(args.y + ((<usize>i) << 2), s1, 16);
   }
   for (; i < end; i++) {
-    let from = args.partials + (<usize>i << 2);
+    let from = args.partials + ((<usize>i) << 2);
     let sum = load<f32>(from);
     for (let split = 1; split < args.splits; split++) {
       from += stride;
       sum += load<f32>(from);
     }
-    store<f32>(args.y + (<usize>i << 2), sum);
+    store<f32>(args.y + ((<usize>i) << 2), sum);
   }
 }

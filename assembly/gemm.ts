@@ -12,6 +12,7 @@ import { scratch } from './control';
 import { panelBytes, transposeBlock } from './pack';
 import { multiplyStrip, row1x32 } from './generated/micro-kernels';
 
+
 @unmanaged
 export class GemmArgs {
   /** C[m, n] of every batch. */
@@ -43,7 +44,7 @@ export const SCRATCH_ROW_SLACK: i32 = 4;
 // @ts-ignore: decorator
 @inline
 export function scratchRowBytes(k: i32): usize {
-  return <usize>(((k + 3) & ~3) + SCRATCH_ROW_SLACK) << 2;
+  return (<usize>(((k + 3) & ~3) + SCRATCH_ROW_SLACK)) << 2;
 }
 
 /** Rows of the tallest strip that pays: six accumulator rows fit with fused multiply-add, else the product needs a register too. */
@@ -56,7 +57,17 @@ function stripRows(): i32 {
 /** `rows` rows of A times one panel. Rows are dealt to strips evenly: 13 is 5 + 4 + 4, not 6 + 6 + 1. */
 export function multiplyPanel(
   rows: i32,
-  k: i32, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,
+  k: i32,
+  a: usize,
+  lda: usize,
+  b: usize,
+  init: usize,
+  ldi: usize,
+  c: usize,
+  ldc: usize,
+  columns: i32,
+  lo: f32,
+  hi: f32,
 ): void {
   const strips = (rows + stripRows() - 1) / stripRows();
   const low = rows / strips;
@@ -76,20 +87,53 @@ export function multiplyPanel(
  * panels. Sums begin with the panel's head if `fresh`, else with C, where earlier steps left them.
  */
 export function multiplyBlock(
-  rows: i32, columns: i32, fresh: bool, k: i32, a: usize, lda: usize, panels: usize, size: usize, start: i32, c: usize, ldc: usize,
-  lo: f32, hi: f32,
+  rows: i32,
+  columns: i32,
+  fresh: bool,
+  k: i32,
+  a: usize,
+  lda: usize,
+  panels: usize,
+  size: usize,
+  start: i32,
+  c: usize,
+  ldc: usize,
+  lo: f32,
+  hi: f32,
 ): void {
   let column = 0;
   if (rows == 1) {
     for (; column + 24 < columns; column += 32) {
-      row1x32(k, a, panels + panelBytes(start), size, fresh ? panels : c, fresh ? size : 32, c, columns - column, lo, hi);
+      row1x32(
+        k,
+        a,
+        panels + panelBytes(start),
+        size,
+        fresh ? panels : c,
+        fresh ? size : 32,
+        c,
+        columns - column,
+        lo,
+        hi,
+      );
       panels += 4 * size;
       c += 128;
     }
   }
   for (; column < columns; column += 8) {
     multiplyPanel(
-      rows, k, a, lda, panels + panelBytes(start), fresh ? panels : c, fresh ? 0 : ldc, c, ldc, min(8, columns - column), lo, hi,
+      rows,
+      k,
+      a,
+      lda,
+      panels + panelBytes(start),
+      fresh ? panels : c,
+      fresh ? 0 : ldc,
+      c,
+      ldc,
+      min(8, columns - column),
+      lo,
+      hi,
     );
     panels += size;
     c += 32;
@@ -112,12 +156,12 @@ export function gemm(args: GemmArgs, first: i32, last: i32, lane: i32): void {
 /** The rows m0 .. and columns n0 .. of one batch's C. */
 function gemmTile(args: GemmArgs, batch: i32, m0: i32, n0: i32, lane: i32): void {
   const offsets = args.batches + <usize>batch * 12;
-  const a = args.a + (<usize>load<i32>(offsets) << 2);
-  const panels = args.panels + (<usize>load<i32>(offsets, 4) << 2) + <usize>(n0 >> 3) * panelBytes(args.k);
-  const c = args.c + (<usize>(load<i32>(offsets, 8) + m0 * args.ldc + n0) << 2);
+  const a = args.a + ((<usize>load<i32>(offsets)) << 2);
+  const panels = args.panels + ((<usize>load<i32>(offsets, 4)) << 2) + <usize>(n0 >> 3) * panelBytes(args.k);
+  const c = args.c + ((<usize>(load<i32>(offsets, 8) + m0 * args.ldc + n0)) << 2);
   const rows = min(args.mc, args.m - m0);
   const columns = min(args.nc, args.n - n0);
-  const lda = <usize>args.lda << 2;
+  const lda = (<usize>args.lda) << 2;
   let k0 = 0;
   do {
     const k = min(args.kc, args.k - k0);
@@ -127,13 +171,24 @@ function gemmTile(args: GemmArgs, batch: i32, m0: i32, n0: i32, lane: i32): void
     if (args.transposed) {
       block = scratch(lane);
       stride = scratchRowBytes(k);
-      transposeBlock(block, stride, a + <usize>k0 * lda + (<usize>m0 << 2), lda, k, rows);
+      transposeBlock(block, stride, a + <usize>k0 * lda + ((<usize>m0) << 2), lda, k, rows);
     } else {
-      block = a + <usize>m0 * lda + (<usize>k0 << 2);
+      block = a + <usize>m0 * lda + ((<usize>k0) << 2);
     }
     multiplyBlock(
-      rows, columns, k0 == 0, k, block, stride, panels, panelBytes(args.k), k0, c, <usize>args.ldc << 2,
-      whole ? args.lo : -Infinity, whole ? args.hi : Infinity,
+      rows,
+      columns,
+      k0 == 0,
+      k,
+      block,
+      stride,
+      panels,
+      panelBytes(args.k),
+      k0,
+      c,
+      (<usize>args.ldc) << 2,
+      whole ? args.lo : -Infinity,
+      whole ? args.hi : Infinity,
     );
     k0 += args.kc;
   } while (k0 < args.k);

@@ -10,8 +10,9 @@ import { Input, Output, Table } from './record';
 // @ts-ignore: decorator
 @inline
 export function panelBytes(k: i32): usize {
-  return <usize>(k + 1) << 5;
+  return (<usize>(k + 1)) << 5;
 }
+
 
 @unmanaged
 export class PackArgs {
@@ -45,34 +46,34 @@ export function pack(args: PackArgs, first: i32, last: i32, lane: i32): void {
 function packPanels(args: PackArgs, matrix: i32, first: i32, last: i32): void {
   const size = panelBytes(args.tapCount * args.channels);
   const panels = args.panels + <usize>(matrix * ((args.n + 7) >> 3)) * size;
-  const source = args.b + (<usize>(matrix * args.strideMatrix) << 2);
-  const bias = args.bias + (<usize>(matrix * args.n) << 2);
+  const source = args.b + ((<usize>(matrix * args.strideMatrix)) << 2);
+  const bias = args.bias + ((<usize>(matrix * args.n)) << 2);
   for (let panel = first; panel < last; panel++) {
-    packHead(panels + <usize>panel * size, bias + (<usize>panel << 5), args.bias ? min(8, args.n - 8 * panel) : 0);
+    packHead(panels + <usize>panel * size, bias + ((<usize>panel) << 5), args.bias ? min(8, args.n - 8 * panel) : 0);
   }
   let panel = first;
   if (args.strideN == 1) {
     for (; panel + 4 <= last && 8 * panel + 32 <= args.n; panel += 4) {
-      packFourPanels(args, panels + <usize>panel * size + 32, size, source + (<usize>panel << 5));
+      packFourPanels(args, panels + <usize>panel * size + 32, size, source + ((<usize>panel) << 5));
     }
   }
   for (; panel < last; panel++) {
-    const from = source + (<usize>(8 * panel * args.strideN) << 2);
+    const from = source + ((<usize>(8 * panel * args.strideN)) << 2);
     packPanel(args, panels + <usize>panel * size + 32, from, min(8, args.n - 8 * panel));
   }
 }
 
 /** The panel's first eight floats: `count` of the bias, then zeros. */
 function packHead(to: usize, bias: usize, count: i32): void {
-  for (let i = 0; i < 8; i++) store<f32>(to + (<usize>i << 2), i < count ? load<f32>(bias + (<usize>i << 2)) : 0);
+  for (let i = 0; i < 8; i++) store<f32>(to + ((<usize>i) << 2), i < count ? load<f32>(bias + ((<usize>i) << 2)) : 0);
 }
 
 function packPanel(args: PackArgs, to: usize, from: usize, columns: i32): void {
   const channels = args.channels;
-  const strideChannel = <usize>args.strideChannel << 2;
-  const strideN = <usize>args.strideN << 2;
+  const strideChannel = (<usize>args.strideChannel) << 2;
+  const strideN = (<usize>args.strideN) << 2;
   for (let tap = 0; tap < args.tapCount; tap++) {
-    const source = from + (<usize>load<i32>(args.taps + (<usize>tap << 2)) << 2);
+    const source = from + ((<usize>load<i32>(args.taps + ((<usize>tap) << 2))) << 2);
     let c = 0;
     if (columns == 8 && args.strideN == 1) {
       copyEight(to, source, channels, strideChannel);
@@ -81,8 +82,15 @@ function packPanel(args: PackArgs, to: usize, from: usize, columns: i32): void {
       c = channels & ~3;
       transposeBlock(to, 32, source, strideN, 8, c);
     }
-    gatherColumns(to + (<usize>c << 5), source + <usize>c * strideChannel, channels - c, columns, strideChannel, strideN);
-    to += <usize>channels << 5;
+    gatherColumns(
+      to + ((<usize>c) << 5),
+      source + <usize>c * strideChannel,
+      channels - c,
+      columns,
+      strideChannel,
+      strideN,
+    );
+    to += (<usize>channels) << 5;
   }
 }
 
@@ -98,11 +106,11 @@ function copyEight(to: usize, from: usize, channels: i32, stride: usize): void {
 
 /** Four panels at once where n is innermost: whole cache lines of every channel, and a quarter of the page walks. */
 function packFourPanels(args: PackArgs, to: usize, size: usize, from: usize): void {
-  const stride = <usize>args.strideChannel << 2;
+  const stride = (<usize>args.strideChannel) << 2;
   for (let tap = 0; tap < args.tapCount; tap++) {
-    const source = from + (<usize>load<i32>(args.taps + (<usize>tap << 2)) << 2);
+    const source = from + ((<usize>load<i32>(args.taps + ((<usize>tap) << 2))) << 2);
     copyThirtyTwo(to, size, source, args.channels, stride);
-    to += <usize>args.channels << 5;
+    to += (<usize>args.channels) << 5;
   }
 }
 
@@ -128,15 +136,22 @@ function copyThirtyTwo(to0: usize, size: usize, from: usize, channels: i32, stri
 }
 
 /** Any strides, and the last panel, whose missing columns become zeros. */
-function gatherColumns(to: usize, from: usize, channels: i32, columns: i32, strideChannel: usize, strideN: usize): void {
+function gatherColumns(
+  to: usize,
+  from: usize,
+  channels: i32,
+  columns: i32,
+  strideChannel: usize,
+  strideN: usize,
+): void {
   for (let c = 0; c < channels; c++) {
     let source = from;
     let n = 0;
     for (; n < columns; n++) {
-      store<f32>(to + (<usize>n << 2), load<f32>(source));
+      store<f32>(to + ((<usize>n) << 2), load<f32>(source));
       source += strideN;
     }
-    for (; n < 8; n++) store<f32>(to + (<usize>n << 2), 0);
+    for (; n < 8; n++) store<f32>(to + ((<usize>n) << 2), 0);
     to += 32;
     from += strideChannel;
   }
@@ -146,7 +161,14 @@ function gatherColumns(to: usize, from: usize, channels: i32, columns: i32, stri
  * Writes to[column][row] = from[row][column] for rows x columns floats; strides in bytes. Columns go by four: up to three more are
  * read and written.
  */
-export function transposeBlock(to: usize, toStride: usize, from: usize, fromStride: usize, rows: i32, columns: i32): void {
+export function transposeBlock(
+  to: usize,
+  toStride: usize,
+  from: usize,
+  fromStride: usize,
+  rows: i32,
+  columns: i32,
+): void {
   for (let column = 0; column < columns; column += 4) {
     transposeColumns(to, toStride, from, fromStride, rows);
     to += 4 * toStride;

@@ -13,8 +13,17 @@ const TALLEST = 6;
 const CHAINS = { 1: 4, 2: 2, 3: 2, 4: 1, 5: 1, 6: 1 };
 
 const range = (count) => [...Array(count).keys()];
-const lines = (items) => items.flat(9).filter(Boolean).map((line) => `  ${line}`).join('\n');
-const indent = (items) => items.flat(9).filter(Boolean).map((line) => `  ${line}`);
+const lines = (items) =>
+  items
+    .flat(9)
+    .filter(Boolean)
+    .map((line) => `  ${line}`)
+    .join('\n');
+const indent = (items) =>
+  items
+    .flat(9)
+    .filter(Boolean)
+    .map((line) => `  ${line}`);
 
 /** One step of k: `u` counts inside the unrolled body; it picks the chain and the immediate offsets. */
 function step(rows, chains, u) {
@@ -54,7 +63,10 @@ ${lines([
   extra.map((chain) => accumulators((row, half) => `let c${row}${half}${'xyzw'[chain]} = zero;`)),
   'let b0: v128, b1: v128, s: v128;',
   'while (k > 0) {',
-  indent([range(UNROLL).map((u) => [step(rows, chains, u), u < UNROLL - 1 ? `if (k == ${u + 1}) break;` : '']), advance(rows, UNROLL)]),
+  indent([
+    range(UNROLL).map((u) => [step(rows, chains, u), u < UNROLL - 1 ? `if (k == ${u + 1}) break;` : '']),
+    advance(rows, UNROLL),
+  ]),
   '}',
   accumulators((row, half) => {
     const name = `c${row}${half}`;
@@ -103,7 +115,9 @@ ${lines([
   indent([
     range(2).map((u) => [
       `s = v128.load32_splat(a, ${4 * u});`,
-      chains.map((p) => range(2).map((half) => `c${p}${half} = madd(s, v128.load(b${p}, ${32 * u + 16 * half}), c${p}${half});`)),
+      chains.map((p) =>
+        range(2).map((half) => `c${p}${half} = madd(s, v128.load(b${p}, ${32 * u + 16 * half}), c${p}${half});`),
+      ),
     ]),
     'a += 8;',
     chains.map((p) => `b${p} += 64;`),
@@ -118,7 +132,10 @@ ${lines([
   '}',
   'const low = f32x4.splat(lo);',
   'const high = f32x4.splat(hi);',
-  chains.map((p) => `storeRow(c, clamp(c${p}0, low, high), clamp(c${p}1, low, high), columns${p ? ` - ${8 * p}` : ''}, ${32 * p});`),
+  chains.map(
+    (p) =>
+      `storeRow(c, clamp(c${p}0, low, high), clamp(c${p}1, low, high), columns${p ? ` - ${8 * p}` : ''}, ${32 * p});`,
+  ),
 ])}
 }
 `;
