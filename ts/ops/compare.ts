@@ -59,27 +59,77 @@ export function eq(a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return compare('eq', eqOp, a, b);
 }
 
-/** 1 where a differs from b (NaN differs from everything), else 0; as `eq`. Source: torch.ne. */
+/**
+ * 1 where a differs from b (NaN differs from everything), else 0; as `eq`. Source: torch.ne.
+ *
+ * @throws as `eq`
+ * @example
+ * ```ts
+ * import { init, ne, tensor } from 'feathermap';
+ * await init();
+ * if (ne(tensor([1, NaN]), 1).data().join() !== '0,1') throw new Error('wrong');
+ * ```
+ */
 export function ne(a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return compare('ne', neOp, a, b);
 }
 
-/** 1 where a > b, else 0; as `eq`. Source: torch.gt. */
+/**
+ * 1 where a > b, else 0; as `eq`. Source: torch.gt.
+ *
+ * @throws as `eq`
+ * @example
+ * ```ts
+ * import { init, gt, tensor } from 'feathermap';
+ * await init();
+ * if (gt(tensor([1, 2, 3]), 2).data().join() !== '0,0,1') throw new Error('wrong');
+ * ```
+ */
 export function gt(a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return compare('gt', ltOp, b, a);
 }
 
-/** 1 where a >= b, else 0; as `eq`. Source: torch.ge. */
+/**
+ * 1 where a >= b, else 0; as `eq`. Source: torch.ge.
+ *
+ * @throws as `eq`
+ * @example
+ * ```ts
+ * import { init, ge, tensor } from 'feathermap';
+ * await init();
+ * if (ge(tensor([1, 2, 3]), 2).data().join() !== '0,1,1') throw new Error('wrong');
+ * ```
+ */
 export function ge(a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return compare('ge', leOp, b, a);
 }
 
-/** 1 where a < b, else 0; as `eq`. Source: torch.lt. */
+/**
+ * 1 where a < b, else 0; as `eq`. Source: torch.lt.
+ *
+ * @throws as `eq`
+ * @example
+ * ```ts
+ * import { init, lt, tensor } from 'feathermap';
+ * await init();
+ * if (lt(tensor([1, 2, 3]), 2).data().join() !== '1,0,0') throw new Error('wrong');
+ * ```
+ */
 export function lt(a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return compare('lt', ltOp, a, b);
 }
 
-/** 1 where a <= b, else 0; as `eq`. Source: torch.le. */
+/**
+ * 1 where a <= b, else 0; as `eq`. Source: torch.le.
+ *
+ * @throws as `eq`
+ * @example
+ * ```ts
+ * import { init, le, tensor } from 'feathermap';
+ * await init();
+ * if (le(tensor([1, 2, 3]), 2).data().join() !== '1,1,0') throw new Error('wrong');
+ * ```
+ */
 export function le(a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return compare('le', leOp, a, b);
 }

@@ -119,7 +119,17 @@ export function contiguous(x: Tensor): Tensor {
   return relayout(x, contiguousStrides(x.shape));
 }
 
-/** The tensor [N,C,H,W] with channels innermost in memory: x itself if they are or if it has not four dimensions, else a copy. */
+/**
+ * The tensor [N,C,H,W] with channels innermost in memory, as convolutions want it: x itself if they are or if it has not four
+ * dimensions, else a copy. Shape and values stay. Source: torch.channels_last.
+ *
+ * @example
+ * ```ts
+ * import { channelsLast, init, zeros } from 'feathermap';
+ * await init();
+ * if (channelsLast(zeros([1, 3, 2, 2])).strides.join() !== '12,1,6,3') throw new Error('wrong');
+ * ```
+ */
 export function channelsLast(x: Tensor): Tensor {
   return x.shape.length === 4 ? relayout(x, channelsLastStrides(x.shape)) : x;
 }
@@ -338,7 +348,17 @@ export function fill_(x: Tensor, value: number): Tensor {
   return x;
 }
 
-/** Sets every element to 0 and returns the tensor. Source: torch.Tensor.zero_. */
+/**
+ * Sets every element to 0 and returns the tensor. Source: torch.Tensor.zero_.
+ *
+ * @throws Error if the tensor is part of a recorded graph
+ * @example
+ * ```ts
+ * import { init, tensor, zero_ } from 'feathermap';
+ * await init();
+ * if (zero_(tensor([1, 2])).data().join() !== '0,0') throw new Error('wrong');
+ * ```
+ */
 export function zero_(x: Tensor): Tensor {
   return fill_(x, 0);
 }

@@ -132,7 +132,17 @@ export function cat(tensors: readonly Tensor[], dim = 0): Tensor {
   return apply(catOp, tensors, { dim })[0]!;
 }
 
-/** Another name of `cat`. Source: torch.concat. */
+/**
+ * Another name of `cat`. Source: torch.concat.
+ *
+ * @throws as `cat`
+ * @example
+ * ```ts
+ * import { concat, init, tensor } from 'feathermap';
+ * await init();
+ * if (concat([tensor([1]), tensor([2])]).data().join() !== '1,2') throw new Error('wrong');
+ * ```
+ */
 export const concat: typeof cat = cat;
 
 /**
