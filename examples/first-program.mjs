@@ -1,4 +1,4 @@
-import { init, optim, shutdown } from 'feathermap';
+import { init, optim } from 'feathermap';
 import { DataLoader, mnist } from 'feathermap/data';
 import * as F from 'feathermap/functional';
 import { lenet } from 'feathermap/models';
@@ -13,4 +13,3 @@ for (const [x, y] of new DataLoader(await mnist({ train: true }), { batchSize: 1
   optimizer.step();
 }
 console.log(evaluate(net, new DataLoader(await mnist({ train: false }), { batchSize: 500 })).accuracy);
-await shutdown();

@@ -137,10 +137,7 @@ function receptiveField(layers) {
   const x = ones([1, 1, 33, 33], { requiresGrad: true });
   const y = layers.reduce((signal, run) => run(signal), x);
   const middle = Math.floor(y.shape[2] / 2);
-  y.slice(2, middle, middle + 1)
-    .slice(3, middle, middle + 1)
-    .sum()
-    .backward();
+  y.narrow(2, middle, 1).narrow(3, middle, 1).sum().backward();
   return Math.sqrt(x.grad.data().reduce((reached, gradient) => reached + (gradient === 0 ? 0 : 1), 0));
 }
 const conv3 = (x) => F.conv2d(x, ones([1, 1, 3, 3]));

@@ -6,10 +6,10 @@ describe('parseOptions', () => {
     expect(parseOptions([])).toEqual({
       help: false,
       variant: 'sigmoid',
-      epochs: 10,
+      epochs: 8,
       batchSize: 128,
       optimizer: 'adam',
-      lr: 0.004,
+      lr: 0.005,
       momentum: 0,
       seed: 0,
       threads: 'auto',
