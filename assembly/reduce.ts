@@ -4,8 +4,7 @@
 //   rows      one output at a time; fast where the last reduced dimension is contiguous
 //   columns   many neighbouring outputs at a time, x added row by row; the last kept dimension has stride 1 in x and in y
 //
-// Accuracy: f32 sums cover short fixed blocks only (BLOCK elements of a row, COLUMN_ROWS rows), then go to a second level, f64
-// for rows and f32 for columns. A long reduction is cut into parts of `chunk` indices, which a second command adds up. All of
+// Accuracy: f32 sums cover short fixed blocks only (BLOCK elements of a row, COLUMN_ROWS rows), which are added in f64. A long reduction is cut into parts of `chunk` indices, which a second command adds up. All of
 // this follows from geometry, so the bits depend on nothing else.
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
@@ -64,14 +63,14 @@ export class IntegerSumArgs {
   bytes: i32;
 }
 
-/** Elements that one f32 sum covers before it is added to the second level. */
+/** Elements that one f32 sum covers before it goes to f64. */
 const BLOCK: i32 = 1024;
-/** Rows that one f32 column sum covers before it is added to the second level. */
-const COLUMN_ROWS: i32 = 512;
+/** Rows that one f32 column sum covers before it goes to f64. */
+const COLUMN_ROWS: i32 = 128;
 /** Columns per tile at most. */
 export const COLUMN_BLOCK: i32 = 1024;
-/** Scratch bytes per lane of sumColumns and deviationColumns: two levels of COLUMN_BLOCK sums. */
-export const COLUMN_SCRATCH: i32 = 8192;
+/** Scratch bytes per lane of sumColumns and deviationColumns: COLUMN_BLOCK sums in f32 and in f64. */
+export const COLUMN_SCRATCH: i32 = 12288;
 
 // ---- Geometry, shared with extremum.ts ----------------------------------------------------------------------------------
 
@@ -282,8 +281,7 @@ function columns<Op>(args: ReduceArgs, centres: usize, first: i32, last: i32, su
     const y = keptOffset(args.dims, outerKept, outer, STRIDE_Y) + column;
     const x = keptOffset(args.dims, outerKept, outer, STRIDE_X) + column;
     const centre = centres + (<usize>(y - part * partStride(args)) << 2);
-    clear(sums, count);
-    clear(totals, count);
+    memory.fill(sums, 0, <usize>args.block * 12);
     columnTotals<Op>(args, sums, totals, args.x + (<usize>x << 2), firstLength(args, part), count, centre);
     writeColumns(args.y + (<usize>y << 2), totals, count, args.divisor);
   }
@@ -342,21 +340,24 @@ function addRow<Op>(sums: usize, x: usize, count: i32, centre: usize): void {
   }
 }
 
-function clear(sums: usize, count: i32): void {
-  for (let i: usize = 0, end = <usize>count << 2; i < end; i += 16) v128.store(sums + i, i32x4.splat(0));
-}
-
 /** totals += sums; sums = 0. */
 function flush(totals: usize, sums: usize, count: i32): void {
-  for (let i: usize = 0, end = <usize>count << 2; i < end; i += 16) {
-    v128.store(totals + i, f32x4.add(v128.load(totals + i), v128.load(sums + i)));
-    v128.store(sums + i, i32x4.splat(0));
+  for (; count > 0; count -= 4, sums += 16, totals += 32) {
+    const x = v128.load(sums);
+    const high = v128.shuffle<f32>(x, x, 2, 3, 2, 3);
+    v128.store(totals, f64x2.add(v128.load(totals), f64x2.promote_low_f32x4(x)));
+    v128.store(totals, f64x2.add(v128.load(totals, 16), f64x2.promote_low_f32x4(high)), 16);
+    v128.store(sums, i32x4.splat(0));
   }
 }
 
 function writeColumns(y: usize, totals: usize, count: i32, divisor: f32): void {
-  const d = f32x4.splat(divisor);
-  for (; count > 0; count -= 4, y += 16, totals += 16) storeLanes(y, f32x4.div(v128.load(totals), d), count);
+  const d = f64x2.splat(<f64>divisor);
+  for (; count > 0; count -= 4, y += 16, totals += 32) {
+    const low = f32x4.demote_f64x2_zero(f64x2.div(v128.load(totals), d));
+    const high = f32x4.demote_f64x2_zero(f64x2.div(v128.load(totals, 16), d));
+    storeLanes(y, v128.shuffle<f32>(low, high, 0, 1, 4, 5), count);
+  }
 }
 
 // ---- Integers -----------------------------------------------------------------------------------------------------------
