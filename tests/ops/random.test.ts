@@ -2,15 +2,15 @@
 import '../../ts/autograd/tape.ts';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { backward } from '../../ts/autograd/backward.ts';
-import { gradientOf } from '../../ts/autograd/gradient.ts';
+import { gradientOf, setHasGradient } from '../../ts/autograd/gradient.ts';
 import { philox } from '../../ts/data/philox.ts';
+import { capture } from '../../ts/graph/capture.ts';
+import { Program } from '../../ts/graph/program.ts';
 import { channelsLast } from '../../ts/ops/copy.ts';
 import {
-  beginRandomCapture,
   bernoulli,
   bernoulli_,
   dropout,
-  endRandomCapture,
   fillNormal,
   fillUniform,
   manualSeed,
@@ -22,10 +22,9 @@ import {
 } from '../../ts/ops/random.ts';
 import { select } from '../../ts/ops/shape.ts';
 import { init, shutdown } from '../../ts/runtime/engine.ts';
-import { setRecorder } from '../../ts/tensor/apply.ts';
 import { ones, tensor, zeros } from '../../ts/tensor/create.ts';
-import type { OpCall } from '../../ts/tensor/op.ts';
 import { data } from '../../ts/tensor/read.ts';
+import type { Tensor } from '../../ts/tensor/tensor.ts';
 
 beforeAll(() => init({ threads: 1, debug: true }));
 afterAll(shutdown);
@@ -114,21 +113,31 @@ describe('dropout', () => {
   });
 });
 
-it('draws captured numbers at fixed distances from the counter', () => {
-  const calls: OpCall[] = [];
-  const x = ones([40]);
-  const before = setRecorder({ record: (call) => void calls.push(call) });
-  beginRandomCapture();
-  rand([20]);
-  randn([3]);
-  dropout(x);
-  endRandomCapture();
-  setRecorder(before);
-  expect(calls.map(({ op }) => op.name)).toEqual(['random', 'random', 'saveCounter', 'dropout', 'advanceRandom']);
-  const geometries = calls.map(({ geometry }) => geometry as { offset?: number; advance?: number; groups?: number });
-  expect(geometries[1]).toMatchObject({ offset: 2, advance: 0 });
-  expect(geometries[2]).toMatchObject({ offset: 3, advance: 0 });
-  expect(geometries[4]).toEqual({ groups: 6 });
+it('draws the same numbers eagerly and from a replayed program', () => {
+  const x = tensor(new Float32Array(40).fill(1), { requiresGrad: true });
+  const step = (): Tensor[] => {
+    const y = dropout(x, { p: 0.5 });
+    const others = [rand([20]), randn([3])];
+    backward(y, { gradient: ones([40]) });
+    return [y, ...others];
+  };
+  const numbers = (outputs: readonly Tensor[]): number[][] => {
+    const gradient = gradientOf(x)!;
+    setHasGradient(x, false);
+    return [...outputs, gradient].map((t) => [...data(t)]);
+  };
+  const eager = [numbers(step()), numbers(step())];
+  const after = data(rand([4]));
+  manualSeed(5);
+  const { calls, result } = capture([], step);
+  const program = new Program(calls, [], result);
+  expect([numbers(program.run([])), numbers(program.run([]))]).toEqual(eager);
+  program.dispose();
+  expect(data(rand([4]))).toEqual(after);
+});
+
+it('refuses to be seeded in a capture', () => {
+  expect(() => capture([], () => manualSeed(1))).toThrow('while a step is being captured');
 });
 
 it('fills a reserved tensor later, whatever was drawn or seeded in between', () => {
