@@ -71,15 +71,30 @@ function layouts(name: string, shape: Shape): [string, Tensor, Float32Array][] {
 }
 
 function reshapeView(x: Tensor, shape: Shape): Tensor {
-  return permute(reshape(x, shape), shape.map((_, i) => i));
+  return permute(
+    reshape(x, shape),
+    shape.map((_, i) => i),
+  );
 }
 
 const SHAPES: [number[], (number | number[] | undefined)[]][] = [
   [[17], [undefined, 0]],
-  [[5, 6], [undefined, 0, 1]],
-  [[3, 16, 7], [0, 1, 2, [0, 2], [1, 2]]],
-  [[2, 5, 3, 4], [undefined, 1, [0, 2, 3], [2, 3], [0, 1]]],
-  [[1, 1, 1], [undefined, 1]],
+  [
+    [5, 6],
+    [undefined, 0, 1],
+  ],
+  [
+    [3, 16, 7],
+    [0, 1, 2, [0, 2], [1, 2]],
+  ],
+  [
+    [2, 5, 3, 4],
+    [undefined, 1, [0, 2, 3], [2, 3], [0, 1]],
+  ],
+  [
+    [1, 1, 1],
+    [undefined, 1],
+  ],
 ];
 
 describe('exact on integers, in every layout', () => {
@@ -107,7 +122,10 @@ describe('long reductions are cut into parts', () => {
     [[40001, 6], 0],
     [[5000, 64], 0],
     [[3, 70000], undefined],
-    [[4, 3, 200, 100], [0, 2, 3]],
+    [
+      [4, 3, 200, 100],
+      [0, 2, 3],
+    ],
   ];
   for (const [shape, dim] of LONG)
     test(`${JSON.stringify(shape)} over ${JSON.stringify(dim)}`, () => {
@@ -118,7 +136,11 @@ describe('long reductions are cut into parts', () => {
       const sums = groups.map((group) => group.reduce((total, i) => total + values[i]!, 0));
       expectEqual(data(sum(x, options)), sums, 'sum');
       expectEqual(data(sum(tensor(values, { shape, dtype: 'i32' }), options)), sums, 'i32');
-      expectEqual(data(max(x, options)), sums.map(() => 8), 'max');
+      expectEqual(
+        data(max(x, options)),
+        sums.map(() => 8),
+        'max',
+      );
       const squares = groups.map((group, k) => {
         const middle = sums[k]! / group.length;
         return group.reduce((total, i) => total + (values[i]! - middle) ** 2, 0) / (group.length - 1);
@@ -139,7 +161,13 @@ test('comparisons are counted exactly', () => {
 });
 
 test('max with indices gives the whole gradient to the first maximum', () => {
-  const x = tensor([[1, 5, 5], [Number.NaN, 2, Number.NaN]], { requiresGrad: true });
+  const x = tensor(
+    [
+      [1, 5, 5],
+      [Number.NaN, 2, Number.NaN],
+    ],
+    { requiresGrad: true },
+  );
   const [values, indices] = max(x, { dim: 1, returnIndices: true });
   expect([...data(values)]).toEqual([5, Number.NaN]);
   expect([...data(indices)]).toEqual([1, 0]);

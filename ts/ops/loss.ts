@@ -130,7 +130,11 @@ function emitTotal(
   divisor: Tensor,
 ): void {
   const operands = { y: locationOf(loss), divisor: locationOf(divisor), losses, counts };
-  emit.command(kernels.lossTotal, { ...operands, rows, mean: reduction === 'mean' ? 1 : 0 }, { tiles: 1, work: rows / 4 });
+  emit.command(
+    kernels.lossTotal,
+    { ...operands, rows, mean: reduction === 'mean' ? 1 : 0 },
+    { tiles: 1, work: rows / 4 },
+  );
 }
 
 /** inputs: probabilities, labels, weight, gradient of the loss, divisor. */
@@ -191,7 +195,12 @@ const nllLossGradOp: Op<ClassGeometry, ClassGeometry> = {
   infer: (_inputs, geometry) => ({ geometry, outputs: [{ shape: [geometry.rows, geometry.n], dtype: 'f32' }] }),
   lower(emit, geometry, [labels, weight, g, divisor], [dx]) {
     const { rows, n, block, ignoreIndex, reduction } = geometry;
-    const inputs = { labels: locationOf(labels!), weight: optional(weight), g: locationOf(g!), divisor: optional(divisor) };
+    const inputs = {
+      labels: locationOf(labels!),
+      weight: optional(weight),
+      g: locationOf(g!),
+      divisor: optional(divisor),
+    };
     const args = { dx: locationOf(dx!), ...inputs, rows, n, block, ignoreIndex, perRow: reduction === 'none' ? 1 : 0 };
     emit.command(kernels.nllLossGrad, args, rowGrid(geometry, 0.2));
   },
@@ -226,7 +235,8 @@ function checkLabels(op: string, x: Tensor, target: Tensor): void {
 function classOptions(op: string, options: CrossEntropyOptions): ClassOptions {
   const { ignoreIndex = -100, reduction = 'mean', labelSmoothing = 0 } = options;
   checkReduction(op, reduction);
-  if (!Number.isInteger(ignoreIndex)) throw new RangeError(`${op}: ignoreIndex must be a whole number, got ${ignoreIndex}`);
+  if (!Number.isInteger(ignoreIndex))
+    throw new RangeError(`${op}: ignoreIndex must be a whole number, got ${ignoreIndex}`);
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw new RangeError(`${op}: labelSmoothing must lie between 0 and 1, got ${labelSmoothing}`);
   return { ignoreIndex, reduction, labelSmoothing };
@@ -277,7 +287,12 @@ function softTargets(x: Tensor, target: Tensor, { weight }: CrossEntropyOptions,
   const { labelSmoothing, reduction } = options;
   const wanted = labelSmoothing ? sub(mul(target, 1 - labelSmoothing), -labelSmoothing / n) : target;
   const logs = logSoftmax(x, dim);
-  const perClass = weight ? reshape(weight, x.shape.map((_, i) => (i === dim ? n : 1))) : null;
+  const perClass = weight
+    ? reshape(
+        weight,
+        x.shape.map((_, i) => (i === dim ? n : 1)),
+      )
+    : null;
   const losses = neg(sum(mul(wanted, perClass ? mul(logs, perClass) : logs), { dim }));
   if (reduction === 'none') return losses;
   return reduction === 'sum' ? sum(losses) : div(sum(losses), losses.size);

@@ -8,7 +8,7 @@ import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { channelsLast } from './copy.ts';
 import { squeeze, unsqueeze } from './shape.ts';
 import { checkFloat } from './unary.ts';
-import { type Pair, type Padding, pairOf, type WindowAxis, type WindowOptions, windowAxes } from './window.ts';
+import { type Padding, type Pair, pairOf, type WindowAxis, type WindowOptions, windowAxes } from './window.ts';
 
 /** Options of `maxPool2d`. */
 export interface MaxPool2dOptions extends WindowOptions {
@@ -53,8 +53,7 @@ const GRAD_CHANNELS = 64;
 
 function inferPool(op: string, x: Tensor, kernelSize: Pair, options: WindowOptions): PoolGeometry {
   checkFloat(op, x);
-  if (x.shape.length !== 4)
-    throw new RangeError(`${op}: expected images [N,C,H,W] or [C,H,W], got ${show(x.shape)}`);
+  if (x.shape.length !== 4) throw new RangeError(`${op}: expected images [N,C,H,W] or [C,H,W], got ${show(x.shape)}`);
   const [N, C, H, W] = x.shape as [number, number, number, number];
   const kernel = pairOf(op, 'kernelSize', kernelSize);
   const [rows, columns] = windowAxes(op, [H, W], kernel, { ...options, stride: options.stride ?? kernelSize });
@@ -76,7 +75,11 @@ function imageSpec(shape: readonly number[], dtype: 'f32' | 'i32' = 'f32'): Outp
 }
 
 /** Output rows (over all images) per tile, and the grid. */
-function rowTiles(rows: number, perRow: number, cost: number): { block: number; grid: { tiles: number; work: number } } {
+function rowTiles(
+  rows: number,
+  perRow: number,
+  cost: number,
+): { block: number; grid: { tiles: number; work: number } } {
   const block = Math.max(1, Math.floor(TILE_ELEMENTS / Math.max(1, perRow)));
   return { block, grid: { tiles: Math.ceil(rows / block), work: rows * perRow * cost } };
 }
@@ -123,7 +126,11 @@ const maxPool2dGradOp: Op<PoolGeometry, PoolGeometry> = {
     const block = Math.max(1, Math.min(C, GRAD_CHANNELS));
     const tiles = N * Math.ceil(C / block);
     const sizes = { N, C, inputs: H * W, outputs: OH * OW, block };
-    emit.command(kernels.maxPool2dGrad, { ...operands, ...sizes }, { tiles, work: N * C * (OH * OW * 1.5 + H * W * 0.1) });
+    emit.command(
+      kernels.maxPool2dGrad,
+      { ...operands, ...sizes },
+      { tiles, work: N * C * (OH * OW * 1.5 + H * W * 0.1) },
+    );
   },
   backward: { notDifferentiable: 'the second derivative of max pooling is not implemented' },
   saves: {},

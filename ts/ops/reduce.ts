@@ -88,10 +88,13 @@ function emitSum<Extra>(
   first: ReductionKernels<Extra & { divisor: number }>,
   operands: { y: Location; x: Location; divisor: number } & Extra,
 ): void {
-  if (plan.parts === 1) return emitPass(emit, first, plan, operands);
-  const partial = emit.temporary(4 * plan.outputs * plan.parts);
-  emitPass(emit, first, plan, { ...operands, y: partial, divisor: 1 });
-  emitPass(emit, SUM, planParts(plan), { y: operands.y, x: partial, divisor: operands.divisor });
+  if (plan.parts === 1) {
+    emitPass(emit, first, plan, operands);
+  } else {
+    const partial = emit.temporary(4 * plan.outputs * plan.parts);
+    emitPass(emit, first, plan, { ...operands, y: partial, divisor: 1 });
+    emitPass(emit, SUM, planParts(plan), { y: operands.y, x: partial, divisor: operands.divisor });
+  }
 }
 
 const SUM: ReductionKernels<{ divisor: number }> = { rows: kernels.sumRows, columns: kernels.sumColumns, cost: 0.12 };
@@ -128,10 +131,13 @@ const INTEGER_PLAN: PlanOptions = { byColumns: false };
 
 function emitIntegerSum(emit: Emitter, plan: ReductionPlan, x: Tensor, y: Tensor): void {
   const bytes = x.dtype === 'u8' ? 1 : 4;
-  if (plan.parts === 1) return emitPass(emit, INTEGERS, plan, { y: locationOf(y), x: locationOf(x), bytes });
-  const partial = emit.temporary(4 * plan.outputs * plan.parts);
-  emitPass(emit, INTEGERS, plan, { y: partial, x: locationOf(x), bytes });
-  emitPass(emit, INTEGERS, planParts(plan, INTEGER_PLAN), { y: locationOf(y), x: partial, bytes: 4 });
+  if (plan.parts === 1) {
+    emitPass(emit, INTEGERS, plan, { y: locationOf(y), x: locationOf(x), bytes });
+  } else {
+    const partial = emit.temporary(4 * plan.outputs * plan.parts);
+    emitPass(emit, INTEGERS, plan, { y: partial, x: locationOf(x), bytes });
+    emitPass(emit, INTEGERS, planParts(plan, INTEGER_PLAN), { y: locationOf(y), x: partial, bytes: 4 });
+  }
 }
 
 function sumOp(name: 'sum' | 'mean'): Op<ReduceOptions, SumGeometry> {
@@ -267,10 +273,13 @@ function inferExtremum(
 }
 
 function emitExtremum(emit: Emitter, plan: ReductionPlan, y: Location, x: Location, kind: number): void {
-  if (plan.parts === 1) return emitPass(emit, EXTREMUM, plan, { y, x, kind });
-  const partial = emit.temporary(4 * plan.outputs * plan.parts);
-  emitPass(emit, EXTREMUM, plan, { y: partial, x, kind });
-  emitPass(emit, EXTREMUM, planParts(plan), { y, x: partial, kind });
+  if (plan.parts === 1) {
+    emitPass(emit, EXTREMUM, plan, { y, x, kind });
+  } else {
+    const partial = emit.temporary(4 * plan.outputs * plan.parts);
+    emitPass(emit, EXTREMUM, plan, { y: partial, x, kind });
+    emitPass(emit, EXTREMUM, planParts(plan), { y, x: partial, kind });
+  }
 }
 
 /** Values only. Equal extremes share the gradient evenly, as in torch.amax. */
@@ -311,7 +320,10 @@ function extremumWithIndicesOp(which: Which): Op<ReduceOptions & { dim: number }
       const { axis, from, kept } = geometry;
       if (!from.length) return [dy!];
       const places = arange(0, from[axis]!, 1, { dtype: 'i32' });
-      const along = reshape(places, from.map((extent, i) => (i === axis ? extent : 1)));
+      const along = reshape(
+        places,
+        from.map((extent, i) => (i === axis ? extent : 1)),
+      );
       return [mul(to(eq(reshape(indices!, kept), along), 'f32'), reshape(dy!, kept))];
     },
     saves: { outputs: [1] },

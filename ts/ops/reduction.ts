@@ -15,7 +15,13 @@ export interface ReductionPlan {
   /** Whether neighbouring outputs are computed together, or one output at a time. */
   readonly columns: boolean;
   /** Record fields and table of the kernel. */
-  readonly walk: { readonly kept: number; readonly reduced: number; readonly outputs: number; readonly block: number; readonly chunk: number };
+  readonly walk: {
+    readonly kept: number;
+    readonly reduced: number;
+    readonly outputs: number;
+    readonly block: number;
+    readonly chunk: number;
+  };
   readonly table: readonly number[];
   readonly tiles: number;
   /** Elements per output. */
@@ -95,7 +101,12 @@ interface Sizes {
   readonly strides: readonly number[];
 }
 
-function finishPlan(kept: Dim[], reduced: Dim[], { outputs, count, strides }: Sizes, options: PlanOptions): ReductionPlan {
+function finishPlan(
+  kept: Dim[],
+  reduced: Dim[],
+  { outputs, count, strides }: Sizes,
+  options: PlanOptions,
+): ReductionPlan {
   const { split = true, byColumns = true } = options;
   const last = kept.at(-1);
   const columns = byColumns && last?.x === 1 && last.y === 1 && reduced.at(-1)!.x !== 1;
@@ -103,7 +114,8 @@ function finishPlan(kept: Dim[], reduced: Dim[], { outputs, count, strides }: Si
   const block = columns
     ? Math.min(COLUMN_BLOCK, (width + 3) & ~3)
     : Math.max(1, Math.floor(TILE_ELEMENTS / Math.max(1, count)));
-  const tilesOf = (all: number): number => (columns ? (all / width) * Math.ceil(width / block) : Math.ceil(all / block));
+  const tilesOf = (all: number): number =>
+    columns ? (all / width) * Math.ceil(width / block) : Math.ceil(all / block);
   const perIndex = (count / Math.max(1, reduced[0]!.size)) * Math.min(width, block);
   const wanted = Math.ceil(PART_ELEMENTS / Math.max(1, perIndex));
   const long = split && tilesOf(outputs) < ENOUGH_TILES && count * outputs > 2 * PART_ELEMENTS;

@@ -6,10 +6,10 @@ import type { Op } from '../tensor/op.ts';
 import { normalizeDim } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { contiguous } from './copy.ts';
-import { checkFloat, exp } from './unary.ts';
 import { mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
 import { permute } from './shape.ts';
+import { checkFloat, exp } from './unary.ts';
 
 /** Rows of contiguous elements. */
 export interface Rows {

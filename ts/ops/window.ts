@@ -50,7 +50,8 @@ function sidesOf(
   stride: readonly number[],
 ): (readonly [number, number])[] {
   if (padding === 'same') {
-    if (stride.some((each) => each !== 1)) throw new RangeError(`${op}: padding 'same' needs stride 1, got [${stride.join(',')}]`);
+    if (stride.some((each) => each !== 1))
+      throw new RangeError(`${op}: padding 'same' needs stride 1, got [${stride.join(',')}]`);
     // An odd total puts the extra zero behind.
     return reach.map((taps) => [Math.floor((taps - 1) / 2), Math.ceil((taps - 1) / 2)]);
   }
