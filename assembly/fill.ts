@@ -6,7 +6,7 @@ export class FillArgs {
   y: Output;
   /** The 32-bit pattern: float bits for f32, the value for i32. */
   bits: i32;
-  /** Number of 32-bit words. */
+  /** Number of 32-bit words, or of bytes. */
   count: i32;
 }
 
@@ -20,4 +20,10 @@ export function fill(args: FillArgs, first: i32, last: i32, lane: i32): void {
   let i = first * FILL_TILE;
   for (; i + 4 <= end; i += 4) v128.store(args.y + (<usize>i << 2), bits);
   for (; i < end; i++) store<i32>(args.y + (<usize>i << 2), args.bits);
+}
+
+/** Fills `count` bytes with the lowest byte of `bits`. A tile is as many bytes as `fill` has words. */
+export function fillBytes(args: FillArgs, first: i32, last: i32, lane: i32): void {
+  const start = first * FILL_TILE;
+  memory.fill(args.y + <usize>start, <u8>args.bits, <usize>(min(args.count, last * FILL_TILE) - start));
 }

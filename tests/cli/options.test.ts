@@ -9,7 +9,7 @@ describe('parseOptions', () => {
       epochs: 8,
       batchSize: 128,
       optimizer: 'adam',
-      lr: 0.005,
+      lr: 0.008,
       momentum: 0,
       seed: 0,
       threads: 'auto',

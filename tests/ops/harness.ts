@@ -103,11 +103,14 @@ class Bench {
   }
 
   /** Captures, and runs twice: what the first run leaves in memory must not show in the second. */
-  captured(): Answer[] {
+  captured(before: () => void = () => {}): Answer[] {
     const step = this.#dy ? new GradientStep(this.run, this.#dy) : undefined;
     const program = step ? undefined : this.#program();
     try {
-      return [1, 2].map(() => this.#collect((step ?? program)!.run([])[0]!));
+      return [1, 2].map(() => {
+        before();
+        return this.#collect((step ?? program)!.run([])[0]!);
+      });
     } finally {
       (step ?? program)!.dispose();
     }
@@ -175,12 +178,14 @@ export function solve(problem: Problem): Answer {
   return answer;
 }
 
-/** The eager answer alone. */
-export function solveEagerly(problem: Problem): Answer {
+/** The answers of all roads: eager, captured, replayed. `before` is called before each, to start random numbers anew. */
+export function solveAll(problem: Problem, before: () => void): Answer[] {
   return scope(() => {
     const bench = new Bench(problem);
-    const answer = bench.eagerly();
+    before();
+    const eager = bench.eagerly();
+    const answers = [eager, ...bench.captured(before)];
     bench.dispose();
-    return answer;
+    return answers;
   });
 }

@@ -1,7 +1,7 @@
 // Where gradients end: the `.grad` of a leaf. Its buffer is made once and then written in place, so that programs can name it.
 // Beside it lies a word in linear memory: 0 while the next gradient overwrites the buffer, 1 while it adds. Commands read it,
 // so zeroing gradients costs nothing and needs no new program.
-import { accumulateGrad, fill } from '../generated/kernels.ts';
+import { accumulateGrad, ELEMENT_TILE, fill } from '../generated/kernels.ts';
 import { relayout } from '../ops/copy.ts';
 import { engine } from '../runtime/engine.ts';
 import { apply } from '../tensor/apply.ts';
@@ -11,15 +11,13 @@ import type { Op } from '../tensor/op.ts';
 import { show } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 
-const ELEMENTS_PER_TILE = 16384;
-
 /** inputs: buffer (changed), flag (changed), gradient. */
 const accumulateGradOp: Op<null, null> = {
   name: 'accumulateGrad',
   infer: () => ({ geometry: null, outputs: [] }),
   lower(emit, _geometry, [buffer, flag, gradient]) {
     const count = buffer!.size;
-    const tiles = Math.ceil(count / ELEMENTS_PER_TILE);
+    const tiles = Math.ceil(count / ELEMENT_TILE);
     emit.command(
       accumulateGrad,
       { y: locationOf(buffer!), x: locationOf(gradient!), flag: locationOf(flag!), count },

@@ -1,5 +1,6 @@
 // The tape: every op call that a gradient may flow through becomes a node that knows where its inputs came from.
 import { setTape } from '../tensor/apply.ts';
+import { useInGraph } from '../tensor/lifetime.ts';
 import type { OpCall, Operand } from '../tensor/op.ts';
 import type { Origin, Tensor } from '../tensor/tensor.ts';
 import { isGradEnabled } from './mode.ts';
@@ -90,7 +91,7 @@ setTape({
     if (!isGradEnabled() || 'notDifferentiable' in call.op.backward) return;
     if (!call.inputs.some((input) => input?.requiresGrad)) return;
     const node = new Node(call);
-    for (const input of call.inputs) if (input) input.storage.inGraph = true;
+    for (const input of call.inputs) if (input) useInGraph(input.storage);
     call.outputs.forEach((output, i) => {
       output.storage.inGraph = true;
       if (output.dtype === 'f32') output.origin = new TapeOrigin(node, i);

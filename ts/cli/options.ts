@@ -27,7 +27,7 @@ export interface TrainOptions {
 }
 
 const learningRates = {
-  sigmoid: { sgd: 0.9, adam: 0.005, adamw: 0.005 },
+  sigmoid: { sgd: 0.9, adam: 0.008, adamw: 0.008 },
   relu: { sgd: 0.1, adam: 0.002, adamw: 0.002 },
 } as const;
 
@@ -38,7 +38,7 @@ curve and the confusion matrix (SVG).
   npm run mnist -- [options]
 
   --variant sigmoid|relu        the textbook's LeNet, or ReLU and max pooling      (sigmoid)
-  --epochs N                    passes over the training set                      (8)
+  --epochs N                    passes over the training set                      (8; fashion 10)
   --batch-size N                images per step                                   (128)
   --optimizer sgd|adam|adamw                                                      (adam)
   --lr X                        learning rate, falls to 0 along a cosine          (by optimizer)
@@ -81,7 +81,7 @@ export function parseOptions(args: readonly string[]): TrainOptions {
   return {
     help: given.help ?? false,
     variant,
-    epochs: whole('epochs', given.epochs ?? '8', 1, 100_000),
+    epochs: whole('epochs', given.epochs ?? (dataset === 'mnist' ? '8' : '10'), 1, 100_000),
     batchSize: whole('batch-size', given['batch-size'] ?? '128', 1, 60_000),
     optimizer,
     lr: real('lr', given.lr ?? String(learningRates[variant][optimizer]), (x) => x > 0, 'a number above 0'),

@@ -2,7 +2,7 @@
 import type { Command } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
 import { blockBytes } from '../runtime/heap.ts';
-import { patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
+import { COMMAND_BYTES, patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
 import { Storage } from '../runtime/storage.ts';
 import { CommandList, checkReadable, runError } from '../tensor/apply.ts';
 import { elementBytes } from '../tensor/dtype.ts';
@@ -155,6 +155,18 @@ export class Program implements Tenant {
       throw runError(failure, call.op.name, call.module);
     }
     return outputs;
+  }
+
+  /** Runs once, command by command, and returns the milliseconds each took. */
+  profile(inputs: readonly Tensor[]): number[] {
+    this.#prepared?.refresh();
+    this.#bindEnds(inputs);
+    engine().reserveScratch(this.#scratch);
+    return this.#commands.map((_, i) => {
+      const start = performance.now();
+      engine().run(this.#address + i * COMMAND_BYTES, 1);
+      return performance.now() - start;
+    });
   }
 
   #bind(storage: Storage, address: number): void {

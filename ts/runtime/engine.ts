@@ -45,6 +45,9 @@ export interface InitOptions {
   workerTimeout?: number | undefined;
 }
 
+/** Room for the program of one op call; more only for tables over very many tensors. */
+const STAGING_BYTES = 65536;
+
 const OPTIONS = ['threads', 'deterministic', 'build', 'wasm', 'maxMemory', 'debug', 'workerTimeout'];
 
 /** Counters of linear memory, in bytes. */
@@ -91,6 +94,7 @@ export class Engine {
     memory.f32[(this.#control + TIMEOUT) >>> 2] = settings.workerTimeout;
     kernels.initialise(this.#control);
     this.heap = new Heap(memory, this.#control + controlBytes, settings.debug);
+    this.#stage(STAGING_BYTES);
     this.#startWorkers();
   }
 
@@ -108,18 +112,20 @@ export class Engine {
   /** Writes commands to the staging area and runs them: how a single op call is executed. */
   execute(commands: readonly Command[]): RunFailure | null {
     const bytes = programBytes(commands);
-    if (bytes > this.#stagingBytes) {
-      if (this.#staging) this.heap.free(this.#staging);
-      this.#staging = this.#stagingBytes = 0;
-      const size = Math.max(65536, 2 * bytes);
-      this.#staging = this.heap.allocate(size);
-      this.#stagingBytes = size;
-    }
+    if (bytes > this.#stagingBytes) this.#stage(2 * bytes);
     let scratch = 0;
     for (const { grid } of commands) scratch = Math.max(scratch, grid.scratch ?? 0);
     this.reserveScratch(scratch);
     writeProgram(this.memory, this.#staging, commands);
     return this.run(this.#staging, commands.length);
+  }
+
+  /** Makes room for the program of one op call. */
+  #stage(bytes: number): void {
+    if (this.#staging) this.heap.free(this.#staging);
+    this.#staging = this.#stagingBytes = 0;
+    this.#staging = this.heap.allocate(bytes);
+    this.#stagingBytes = bytes;
   }
 
   /** Makes sure every thread has `bytes` of scratch memory. */
@@ -139,7 +145,7 @@ export class Engine {
   overheadBytes(scratch: number): number {
     const stride = scratch > this.#scratchStride ? scratchStride(scratch) : this.#scratchStride;
     const lanes = stride ? blockBytes(stride * this.threads) : 0;
-    return lanes + (this.#stagingBytes ? blockBytes(this.#stagingBytes) : 0);
+    return lanes + blockBytes(this.#stagingBytes);
   }
 
   /** Runs a program that lies in memory. Throws WorkerError if a worker is lost; other failures are returned to be named. */

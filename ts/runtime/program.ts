@@ -9,7 +9,7 @@ import type { LinearMemory } from './memory.ts';
 import type { Storage } from './storage.ts';
 
 /** Bytes of a Command in assembly/run.ts. */
-const COMMAND_BYTES = 16;
+export const COMMAND_BYTES = 16;
 
 /** One address in a program. */
 export interface Use {

@@ -1,5 +1,6 @@
 // Tensors from values: tensor, zeros, ones, full, arange.
-import { FILL_TILE, fill } from '../generated/kernels.ts';
+import { FILL_TILE, fill, fillBytes } from '../generated/kernels.ts';
+import type { Emitter } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
 import { Storage } from '../runtime/storage.ts';
 import { apply } from './apply.ts';
@@ -150,11 +151,11 @@ interface FullOptions {
 
 const bits = new DataView(new ArrayBuffer(4));
 
-/** The 32-bit pattern that fills memory with `value`. */
+/** The bits of `value`. */
 function pattern(value: number, dtype: DType): number {
   if (dtype === 'f32') bits.setFloat32(0, value);
   else if (dtype === 'i32') bits.setInt32(0, value);
-  else bits.setUint32(0, (value & 255) * 0x01010101);
+  else bits.setUint32(0, value & 255);
   return bits.getInt32(0);
 }
 
@@ -169,14 +170,11 @@ export const fullOp: Op<FullOptions, FullOptions> = {
   saves: {},
 };
 
-/** Emits the command that fills a dense tensor with a value. u8 tensors are filled in whole words, into the slack. */
-export function emitFill(emit: Parameters<typeof fullOp.lower>[0], y: Tensor, value: number, dtype: DType): void {
-  const count = Math.ceil((y.size * elementBytes(dtype)) / 4);
-  emit.command(
-    fill,
-    { y: locationOf(y), bits: pattern(value, dtype), count },
-    { tiles: Math.ceil(count / FILL_TILE), work: count / 8 },
-  );
+/** Emits the command that fills a dense tensor with a value. */
+export function emitFill(emit: Emitter, y: Tensor, value: number, dtype: DType): void {
+  const { size: count } = y;
+  const grid = { tiles: Math.ceil(count / FILL_TILE), work: count / 8 };
+  emit.command(dtype === 'u8' ? fillBytes : fill, { y: locationOf(y), bits: pattern(value, dtype), count }, grid);
 }
 
 /**

@@ -15,6 +15,7 @@ import type { Tensor } from './tensor.ts';
 const MAX_STEPS_KEPT = 16;
 
 let step = 1;
+let ended = false;
 let walking = false;
 let fresh: WeakRef<Storage>[] = [];
 let compactAt = 4096;
@@ -33,9 +34,17 @@ function registerFinalizer(storage: Storage): void {
   finalizers.register(storage, { heap: engine().heap, address: storage.address }, storage);
 }
 
-/** Number of backward calls so far, plus one. */
+/** Number of the running step. What is read after a backward() and before the next recorded call still belongs to its step. */
 export function currentStep(): number {
   return step;
+}
+
+/** Notes that a call on the tape reads a storage; the first one after a backward() begins the next step. */
+export function useInGraph(storage: Storage): void {
+  if (ended) step++;
+  ended = false;
+  storage.inGraph = true;
+  storage.usedAt = step;
 }
 
 /** Runs a backward pass: what it makes belongs to the step. */
@@ -100,6 +109,7 @@ const STEP_OVER =
  * left and this one did not use. With `retain` nothing is released, because the graph may be walked again.
  */
 export function endStep(key: string, retain: boolean): void {
+  if (ended) step++;
   const before = steps.get(key);
   const mine = claimFresh(before !== undefined);
   for (const storage of before ?? []) {
@@ -113,7 +123,7 @@ export function endStep(key: string, retain: boolean): void {
     steps.delete(oldest);
     for (const storage of storages) if (releasable(storage)) discard(storage, STEP_OVER);
   }
-  step++;
+  ended = true;
 }
 
 /** Takes what was made since the last step and belongs to this one. */
@@ -203,6 +213,7 @@ function closeScope(made: Set<Storage>, depth: number, kept: Iterable<Storage>):
 
 whenShutDown(() => {
   step = 1;
+  ended = walking = false;
   fresh = [];
   scopes = [];
   steps = new Map();

@@ -1,0 +1,68 @@
+// Workers that come late, sleep, trap or stall.
+import { spawnSync } from 'node:child_process';
+import { afterEach, describe, expect, it } from 'vitest';
+import { faulty } from '../ts/generated/kernels.ts';
+import { engine } from '../ts/runtime/engine.ts';
+import { allocateTensor } from '../ts/tensor/create.ts';
+import { locationOf } from '../ts/tensor/tensor.ts';
+import { data, full, init, shutdown, WorkerError } from './feathermap.ts';
+
+afterEach(shutdown);
+
+const settle = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** A command that workers are woken for; `fault` says what they do with their first tile. */
+function runFaulty(fault: 0 | 1 | 2): void {
+  const count = allocateTensor([1], 'i32');
+  const args = { count: locationOf(count), fault };
+  engine().execute([{ kernel: faulty, args, grid: { tiles: 400, work: 1e9 } }]);
+}
+
+describe('workers', () => {
+  it('compute the same whether they are there or not', async () => {
+    await init({ threads: 3 });
+    const before = full([300, 1000], 3).data();
+    await settle(300);
+    expect(full([300, 1000], 3).data()).toEqual(before);
+  });
+
+  it.each([
+    [1, /^worker [12] of 3 died in the middle of a run; new workers have been started$/],
+    [2, /^worker [12] of 3 has not moved for too long; new workers have been started$/],
+  ] as const)('with fault %i end the run with an error, and the next run works', async (fault, message) => {
+    await init({ threads: 3, workerTimeout: 200 });
+    await settle(300);
+    let error: unknown;
+    // A worker that has not come up yet takes no tile, so it may need more than one run.
+    for (let i = 0; i < 50 && !error; i++) {
+      try {
+        runFaulty(fault);
+      } catch (caught) {
+        error = caught;
+      }
+    }
+    expect(error).toBeInstanceOf(WorkerError);
+    expect((error as Error).message).toMatch(message);
+    await settle(300);
+    runFaulty(0);
+    expect(full([1000, 1000], 2).sum().item()).toBe(2e6);
+  });
+
+  it('do not keep a process alive', () => {
+    const program =
+      "import { init, ones } from 'feathermap'; await init({ threads: 2 }); console.log(ones([4]).sum().item());";
+    const { stdout, status } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
+    expect([stdout.trim(), status]).toEqual(['4', 0]);
+  });
+
+  it('are gone after shutdown, which can be followed by another init', async () => {
+    await init({ threads: 2 });
+    await shutdown();
+    await init({ threads: 1 });
+    expect(engine().threads).toBe(1);
+    expect([...data(full([2], 1))]).toEqual([1, 1]);
+  });
+});
