@@ -1,16 +1,7 @@
 // The textbook's LeNet and its ReLU variant against PyTorch: logits, every gradient, ten training losses, trained weights.
 // Eager and captured training, on one and on two threads, agree bit for bit.
 import { afterEach, describe, expect, test } from 'vitest';
-import {
-  captureStep,
-  crossEntropy,
-  init,
-  memoryStatistics,
-  optim,
-  shutdown,
-  type Tensor,
-  tensor,
-} from '../ts/index.ts';
+import { captureStep, crossEntropy, init, optim, shutdown, type Tensor, tensor } from '../ts/index.ts';
 import { type LeNet, lenet } from '../ts/models/index.ts';
 import {
   type LenetVariant,
