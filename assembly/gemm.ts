@@ -47,7 +47,7 @@ export function scratchRowBytes(k: i32): usize {
   return (<usize>(((k + 3) & ~3) + SCRATCH_ROW_SLACK)) << 2;
 }
 
-/** Rows of the tallest strip that pays: six accumulator rows fit with fused multiply-add, else the product needs a register too. */
+/** Rows of the tallest strip that pays: six fit the registers with fused multiply-add, five where products need one too. */
 // @ts-ignore: decorator
 @inline
 function stripRows(): i32 {

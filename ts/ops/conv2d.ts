@@ -406,8 +406,7 @@ function weightGradBlocks({ weight, y, groups, macs }: Conv2dGeometry) {
   const splits = Math.max(1, Math.ceil(pixels / splitPixels));
   const mc = evenBlock(splitPixels, GRADIENT_PIXELS, 4);
   const patchPixels = Math.max(8, Math.min(mc, Math.floor(PATCH_FLOATS / kc)));
-  const scratch =
-    32 + scratchRows(4 * Math.ceil(nc / 4), mc) + 4 * kc * mc + scratchRows(patchPixels, kc) + LINE_BYTES;
+  const scratch = 32 + scratchRows(4 * Math.ceil(nc / 4), mc) + 4 * kc * mc + scratchRows(patchPixels, kc) + LINE_BYTES;
   return { n, k, splitPixels, mc, nc, kc, patchPixels, splits, tiles: splits * tiles, scratch };
 }
 

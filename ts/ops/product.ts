@@ -10,11 +10,11 @@ import { emitCopy } from './copy.ts';
 /** Nanoseconds per multiply-add, for estimates: about 40 GFLOP/s. */
 export const MAC_NANOSECONDS = 0.05;
 
-/** Rows of a tile: with KC floats each they fill a part of the second-level cache (72 x 640 floats are 180 KB). */
-const MC = 72;
+/** Rows of a tile: with KC floats each they fill a part of the second-level cache (60 x 640 floats are 150 KB). */
+const MC = 60;
 /** Length of a k block: eight columns of it (20 KB) stay in the first-level cache. */
 const KC = 640;
-/** Rows come in strips of four to six; twelve is a multiple of both ends. */
+/** Strips are at most six rows high, five in the plain build; sixty is a multiple of both, twelve of the taller. */
 const ROW_STEP = 12;
 /** Multiply-adds of a tile, about: 0.4 ms at full speed. */
 export const TILE_MACS = 8e6;
