@@ -3,7 +3,16 @@
 // NaN wins and the first of equal values is taken, as in PyTorch. Geometry and the walks by rows and by columns: reduce.ts.
 import { Input, Output, Table } from './record';
 import {
-  ReduceArgs, STRIDE_X, STRIDE_Y, firstLength, innerLength, innerStride, keptOffset, outerCount, outerOffset, partOf,
+  ReduceArgs,
+  STRIDE_X,
+  STRIDE_Y,
+  firstLength,
+  innerLength,
+  innerStride,
+  keptOffset,
+  outerCount,
+  outerOffset,
+  partOf,
 } from './reduce';
 import { select, storeLanes } from './vector';
 
@@ -48,32 +57,55 @@ export const MIN_INTEGER: i32 = 3;
 
 @unmanaged
 class MaxFloat {
-  @inline takes(x: v128, best: v128): v128 { return v128.andnot(f32x4.eq(best, best), f32x4.le(x, best)); }
+
+  @inline takes(x: v128, best: v128): v128 {
+    return v128.andnot(f32x4.eq(best, best), f32x4.le(x, best));
+  }
+
   @inline beats(x: i32, best: i32): bool {
     const b = reinterpret<f32>(best);
     return b == b && !(reinterpret<f32>(x) <= b);
   }
 }
 
+
 @unmanaged
 class MinFloat {
-  @inline takes(x: v128, best: v128): v128 { return v128.andnot(f32x4.eq(best, best), f32x4.ge(x, best)); }
+
+  @inline takes(x: v128, best: v128): v128 {
+    return v128.andnot(f32x4.eq(best, best), f32x4.ge(x, best));
+  }
+
   @inline beats(x: i32, best: i32): bool {
     const b = reinterpret<f32>(best);
     return b == b && !(reinterpret<f32>(x) >= b);
   }
 }
 
+
 @unmanaged
 class MaxInteger {
-  @inline takes(x: v128, best: v128): v128 { return i32x4.gt_s(x, best); }
-  @inline beats(x: i32, best: i32): bool { return x > best; }
+
+  @inline takes(x: v128, best: v128): v128 {
+    return i32x4.gt_s(x, best);
+  }
+
+  @inline beats(x: i32, best: i32): bool {
+    return x > best;
+  }
 }
+
 
 @unmanaged
 class MinInteger {
-  @inline takes(x: v128, best: v128): v128 { return i32x4.lt_s(x, best); }
-  @inline beats(x: i32, best: i32): bool { return x < best; }
+
+  @inline takes(x: v128, best: v128): v128 {
+    return i32x4.lt_s(x, best);
+  }
+
+  @inline beats(x: i32, best: i32): bool {
+    return x < best;
+  }
 }
 
 // ---- Rows ---------------------------------------------------------------------------------------------------------------
@@ -98,8 +130,8 @@ function rowsOfKind(args: ReduceArgs, kind: i32, positions: usize, first: i32, l
 function rows<Op>(args: ReduceArgs, positions: usize, first: i32, last: i32): void {
   const end = min(args.outputs, last * args.block);
   for (let output = first * args.block; output < end; output++) {
-    const y = <usize>keptOffset(args.dims, args.kept, output, STRIDE_Y) << 2;
-    const x = args.x + (<usize>keptOffset(args.dims, args.kept, output, STRIDE_X) << 2);
+    const y = (<usize>keptOffset(args.dims, args.kept, output, STRIDE_Y)) << 2;
+    const x = args.x + ((<usize>keptOffset(args.dims, args.kept, output, STRIDE_X)) << 2);
     const length = firstLength(args, partOf(args, output, args.outputs));
     const best = bestOf<Op>(args, x, length);
     store<i32>(args.y + y, best);
@@ -113,9 +145,9 @@ function bestOf<Op>(args: ReduceArgs, x: usize, length: i32): i32 {
   const stride = innerStride(args);
   let best = load<i32>(x);
   for (let walk = 0; walk < walks; walk++) {
-    const row = x + (<usize>outerOffset(args, walk) << 2);
+    const row = x + ((<usize>outerOffset(args, walk)) << 2);
     if (stride == 1) best = bestOfRow<Op>(row, n, best);
-    else best = bestStrided<Op>(row, n, <usize>stride << 2, best);
+    else best = bestStrided<Op>(row, n, (<usize>stride) << 2, best);
   }
   return best;
 }
@@ -155,9 +187,9 @@ function positionOf<Op>(args: ReduceArgs, x: usize, length: i32, best: i32): i32
   const n = innerLength(args, length);
   const stride = innerStride(args);
   for (let walk = 0; walk < walks; walk++) {
-    const row = x + (<usize>outerOffset(args, walk) << 2);
+    const row = x + ((<usize>outerOffset(args, walk)) << 2);
     const start = stride == 1 ? skipRow<Op>(row, n, best) : 0;
-    const i = findStrided<Op>(row, start, n, <usize>stride << 2, best);
+    const i = findStrided<Op>(row, start, n, (<usize>stride) << 2, best);
     if (i < n) return walk * n + i;
   }
   return 0;
@@ -211,8 +243,8 @@ function columns<Op>(args: ReduceArgs, positions: usize, first: i32, last: i32):
     const outer = tile / across;
     const column = (tile - outer * across) * args.block;
     const length = firstLength(args, partOf(args, outer, args.outputs / width));
-    let y = <usize>(keptOffset(args.dims, outerKept, outer, STRIDE_Y) + column) << 2;
-    let x = args.x + (<usize>(keptOffset(args.dims, outerKept, outer, STRIDE_X) + column) << 2);
+    let y = (<usize>(keptOffset(args.dims, outerKept, outer, STRIDE_Y) + column)) << 2;
+    let x = args.x + ((<usize>(keptOffset(args.dims, outerKept, outer, STRIDE_X) + column)) << 2);
     let count = min(args.block, width - column);
     if (!positions) {
       for (; count >= 16; count -= 16, y += 64, x += 64) bestOf16Columns<Op>(args, args.y + y, x, length);
@@ -227,13 +259,13 @@ function bestOf16Columns<Op>(args: ReduceArgs, y: usize, x: usize, length: i32):
   const op = changetype<Op>(0);
   const walks = outerCount(args, length);
   const n = innerLength(args, length);
-  const stride = <usize>innerStride(args) << 2;
+  const stride = (<usize>innerStride(args)) << 2;
   let best0 = v128.load(x);
   let best1 = v128.load(x, 16);
   let best2 = v128.load(x, 32);
   let best3 = v128.load(x, 48);
   for (let walk = 0; walk < walks; walk++) {
-    let row = x + (<usize>outerOffset(args, walk) << 2);
+    let row = x + ((<usize>outerOffset(args, walk)) << 2);
     for (let i = 0; i < n; i++, row += stride) {
       const x0 = v128.load(row);
       const x1 = v128.load(row, 16);
@@ -255,12 +287,12 @@ function bestOf4Columns<Op>(args: ReduceArgs, y: usize, positions: usize, x: usi
   const op = changetype<Op>(0);
   const walks = outerCount(args, length);
   const n = innerLength(args, length);
-  const stride = <usize>innerStride(args) << 2;
+  const stride = (<usize>innerStride(args)) << 2;
   let best = v128.load(x);
   let at = i32x4.splat(0);
   let here = 0;
   for (let walk = 0; walk < walks; walk++) {
-    let row = x + (<usize>outerOffset(args, walk) << 2);
+    let row = x + ((<usize>outerOffset(args, walk)) << 2);
     for (let i = 0; i < n; i++, row += stride, here++) {
       const value = v128.load(row);
       const takes = op.takes(value, best);

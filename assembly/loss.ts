@@ -12,6 +12,7 @@ import { logOf } from './math';
 import { rowMax, softmaxRow } from './softmax';
 import { laneMask, storeLanes, sumLanes } from './vector';
 
+
 @unmanaged
 export class CrossEntropyArgs {
   /** f32 [rows]. */
@@ -33,6 +34,7 @@ export class CrossEntropyArgs {
   smoothing: f32;
 }
 
+
 @unmanaged
 export class CrossEntropyGradArgs {
   dx: Output;
@@ -53,6 +55,7 @@ export class CrossEntropyGradArgs {
   perRow: i32;
 }
 
+
 @unmanaged
 export class NllArgs {
   losses: Output;
@@ -66,6 +69,7 @@ export class NllArgs {
   block: i32;
   ignoreIndex: i32;
 }
+
 
 @unmanaged
 export class NllGradArgs {
@@ -81,6 +85,7 @@ export class NllGradArgs {
   perRow: i32;
 }
 
+
 @unmanaged
 export class LossTotalArgs {
   /** f32 [1]: sum of the losses, divided by the sum of the counts if `mean`. */
@@ -93,6 +98,7 @@ export class LossTotalArgs {
   mean: i32;
 }
 
+
 @unmanaged
 export class SquaredErrorArgs {
   /** One partial sum per tile of SQUARED_ERROR_TILE elements. */
@@ -101,6 +107,7 @@ export class SquaredErrorArgs {
   target: Input;
   n: i32;
 }
+
 
 @unmanaged
 export class SquaredErrorGradArgs {
@@ -125,25 +132,25 @@ export function crossEntropy(args: CrossEntropyArgs, first: i32, last: i32, lane
   const n = args.n;
   const end = min(args.rows, last * args.block);
   for (let row = first * args.block; row < end; row++) {
-    const x = args.x + (<usize>row * <usize>n << 2);
+    const x = args.x + ((<usize>row * <usize>n) << 2);
     const max = rowMax(x, n);
-    const log = logOf(<f32>softmaxRow(args.probabilities + (<usize>row * <usize>n << 2), x, n, max));
+    const log = logOf(<f32>softmaxRow(args.probabilities + ((<usize>row * <usize>n) << 2), x, n, max));
     const label = checkedLabel(args.labels, row, n, args.ignoreIndex);
     let loss: f32 = 0;
     let count: f32 = 0;
     if (label >= 0) {
       count = classWeight(args.weight, label);
-      loss = (<f32>1 - args.smoothing) * count * (log - (load<f32>(x + (<usize>label << 2)) - max));
+      loss = (<f32>1 - args.smoothing) * count * (log - (load<f32>(x + ((<usize>label) << 2)) - max));
       if (args.smoothing > 0) loss += (args.smoothing / <f32>n) * <f32>smoothLoss(x, args.weight, n, max, log);
     }
-    store<f32>(args.losses + (<usize>row << 2), loss);
-    store<f32>(args.counts + (<usize>row << 2), count);
+    store<f32>(args.losses + ((<usize>row) << 2), loss);
+    store<f32>(args.counts + ((<usize>row) << 2), count);
   }
 }
 
 /** The label of a row, or -1 where it is to be ignored; a label outside 0 .. n - 1 is reported. */
 function checkedLabel(labels: usize, row: i32, n: i32, ignoreIndex: i32): i32 {
-  const label = load<i32>(labels + (<usize>row << 2));
+  const label = load<i32>(labels + ((<usize>row) << 2));
   if (label == ignoreIndex) return -1;
   if (<u32>label < <u32>n) return label;
   report(INDEX_OUT_OF_RANGE, label, n);
@@ -153,14 +160,14 @@ function checkedLabel(labels: usize, row: i32, n: i32, ignoreIndex: i32): i32 {
 // @ts-ignore: decorator
 @inline
 function classWeight(weight: usize, label: i32): f32 {
-  return weight ? load<f32>(weight + (<usize>label << 2)) : 1;
+  return weight ? load<f32>(weight + ((<usize>label) << 2)) : 1;
 }
 
 /** -sum_c w[c] log p[c]. */
 function smoothLoss(x: usize, weight: usize, n: i32, max: f32, log: f32): f64 {
   let total: f64 = 0;
   for (let c = 0; c < n; c++) {
-    total += <f64>classWeight(weight, c) * <f64>(log - (load<f32>(x + (<usize>c << 2)) - max));
+    total += <f64>classWeight(weight, c) * <f64>(log - (load<f32>(x + ((<usize>c) << 2)) - max));
   }
   return total;
 }
@@ -172,16 +179,16 @@ export function crossEntropyGrad(args: CrossEntropyGradArgs, first: i32, last: i
   const total = args.weight ? <f32>contiguousSum(args.weight, n) : <f32>n;
   const end = min(args.rows, last * args.block);
   for (let row = first * args.block; row < end; row++) {
-    const at = <usize>row * <usize>n << 2;
+    const at = (<usize>row * <usize>n) << 2;
     const label = checkedLabel(args.labels, row, n, args.ignoreIndex);
     if (label < 0) {
-      memory.fill(args.dx + at, 0, <usize>n << 2);
+      memory.fill(args.dx + at, 0, (<usize>n) << 2);
       continue;
     }
     const g = rowGradient(args.g, args.divisor, args.perRow ? row : 0);
     const hit: f32 = (<f32>1 - args.smoothing) * classWeight(args.weight, label);
     scoreGradient(args.dx + at, args.probabilities + at, args.weight, n, g * (hit + total * share), g * share);
-    const target = args.dx + at + (<usize>label << 2);
+    const target = args.dx + at + ((<usize>label) << 2);
     store<f32>(target, load<f32>(target) - g * hit);
   }
 }
@@ -189,7 +196,7 @@ export function crossEntropyGrad(args: CrossEntropyGradArgs, first: i32, last: i
 // @ts-ignore: decorator
 @inline
 function rowGradient(g: usize, divisor: usize, row: i32): f32 {
-  const value = load<f32>(g + (<usize>row << 2));
+  const value = load<f32>(g + ((<usize>row) << 2));
   return divisor ? value / load<f32>(divisor) : value;
 }
 
@@ -213,9 +220,9 @@ export function nllLoss(args: NllArgs, first: i32, last: i32, lane: i32): void {
   for (let row = first * args.block; row < end; row++) {
     const label = checkedLabel(args.labels, row, args.n, args.ignoreIndex);
     const count: f32 = label < 0 ? 0 : classWeight(args.weight, label);
-    const at = <usize>(row * args.n + max(label, 0)) << 2;
-    store<f32>(args.losses + (<usize>row << 2), label < 0 ? 0 : -count * load<f32>(args.x + at));
-    store<f32>(args.counts + (<usize>row << 2), count);
+    const at = (<usize>(row * args.n + max(label, 0))) << 2;
+    store<f32>(args.losses + ((<usize>row) << 2), label < 0 ? 0 : -count * load<f32>(args.x + at));
+    store<f32>(args.counts + ((<usize>row) << 2), count);
   }
 }
 
@@ -223,12 +230,12 @@ export function nllLoss(args: NllArgs, first: i32, last: i32, lane: i32): void {
 export function nllLossGrad(args: NllGradArgs, first: i32, last: i32, lane: i32): void {
   const end = min(args.rows, last * args.block);
   for (let row = first * args.block; row < end; row++) {
-    const dx = args.dx + (<usize>row * <usize>args.n << 2);
-    memory.fill(dx, 0, <usize>args.n << 2);
+    const dx = args.dx + ((<usize>row * <usize>args.n) << 2);
+    memory.fill(dx, 0, (<usize>args.n) << 2);
     const label = checkedLabel(args.labels, row, args.n, args.ignoreIndex);
     if (label < 0) continue;
     const g = rowGradient(args.g, args.divisor, args.perRow ? row : 0);
-    store<f32>(dx + (<usize>label << 2), -g * classWeight(args.weight, label));
+    store<f32>(dx + ((<usize>label) << 2), -g * classWeight(args.weight, label));
   }
 }
 
@@ -248,10 +255,10 @@ export function squaredError(args: SquaredErrorArgs, first: i32, last: i32, lane
     const end = min(args.n, start + SQUARED_ERROR_TILE);
     let total: f64 = 0;
     for (let i = start; i < end; i += BLOCK) {
-      const at = <usize>i << 2;
+      const at = (<usize>i) << 2;
       total += squaredErrorBlock(args.x + at, args.target + at, min(BLOCK, end - i));
     }
-    store<f32>(args.y + (<usize>tile << 2), <f32>total);
+    store<f32>(args.y + ((<usize>tile) << 2), <f32>total);
   }
 }
 
@@ -275,7 +282,7 @@ function squaredErrorBlock(x: usize, target: usize, n: i32): f32 {
 export function squaredErrorGrad(args: SquaredErrorGradArgs, first: i32, last: i32, lane: i32): void {
   const start = first * SQUARED_ERROR_TILE;
   const end = min(args.n, last * SQUARED_ERROR_TILE);
-  const at = <usize>start << 2;
+  const at = (<usize>start) << 2;
   scaledDifference(args.dx + at, args.x + at, args.target + at, end - start, args.scale * load<f32>(args.g));
 }
 

@@ -8,6 +8,7 @@
 import { Input, Table, Update } from './record';
 import { madd, storeLanes } from './vector';
 
+
 @unmanaged
 export class OptimizerArgs {
   /** Six words per parameter: address of it, of its gradient, of its first and second state (0 if none), count, first tile. */
@@ -17,6 +18,7 @@ export class OptimizerArgs {
   /** The block of hyper-parameters. */
   block: Input;
 }
+
 
 @unmanaged
 export class OptimizerStepArgs {
@@ -64,6 +66,7 @@ export const ADAM_BLOCK_BYTES: usize = 128;
 /** What is done to one range of one parameter. */
 @unmanaged
 class Sgd {
+
   @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, block: usize): void {
     const c = block + SGD_COEFFICIENTS;
     if (state1) sgdMomentum(p, g, state1, n, c, load<f64>(block, SGD_NESTEROV) != 0);
@@ -71,8 +74,10 @@ class Sgd {
   }
 }
 
+
 @unmanaged
 class Adam {
+
   @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, block: usize): void {
     adamRange(p, g, state1, state2, n, block + ADAM_COEFFICIENTS);
   }
@@ -84,12 +89,16 @@ function walk<Method>(args: OptimizerArgs, first: i32, last: i32): void {
   for (let tile = first; tile < last; tile++) {
     const count = load<i32>(entry, 16);
     const start = (tile - load<i32>(entry, 20)) * OPTIMIZER_TILE;
-    const at = <usize>start << 2;
+    const at = (<usize>start) << 2;
     const state1 = load<usize>(entry, 8);
     const state2 = load<usize>(entry, 12);
     method.update(
-      load<usize>(entry) + at, load<usize>(entry, 4) + at, state1 ? state1 + at : 0, state2 ? state2 + at : 0,
-      min(OPTIMIZER_TILE, count - start), args.block,
+      load<usize>(entry) + at,
+      load<usize>(entry, 4) + at,
+      state1 ? state1 + at : 0,
+      state2 ? state2 + at : 0,
+      min(OPTIMIZER_TILE, count - start),
+      args.block,
     );
     if (start + OPTIMIZER_TILE >= count) entry += ENTRY_BYTES;
   }

@@ -9,6 +9,7 @@
 import { Input, Output } from './record';
 import { select, storeLanes } from './vector';
 
+
 @unmanaged
 export class PoolArgs {
   y: Output;
@@ -55,6 +56,7 @@ export class PoolIndicesArgs {
   /** i32, as y: h W + w of the maximum in its input plane, -1 where a window holds no element. */
   indices: Output;
 }
+
 
 @unmanaged
 export class MaxPoolGradArgs {
@@ -133,7 +135,7 @@ function lastInner(pad: i32, K: i32, S: i32, extent: i32, windows: i32, first: i
 // @ts-ignore: decorator
 @inline
 function group(c: i32, C: i32): usize {
-  return <usize>(c + 4 <= C || C < 4 ? c : C - 4) << 2;
+  return (<usize>(c + 4 <= C || C < 4 ? c : C - 4)) << 2;
 }
 
 // ---- Maximum ------------------------------------------------------------------------------------------------------------
@@ -149,13 +151,13 @@ export function maxPool2dIndices(args: PoolIndicesArgs, first: i32, last: i32, l
 }
 
 function maxRows(args: PoolArgs, indices: usize, first: i32, last: i32): void {
-  const rowBytes = <usize>(args.OW * args.C) << 2;
+  const rowBytes = (<usize>(args.OW * args.C)) << 2;
   const end = min(args.N * args.OH, last * args.block);
   const plain = args.KH == 2 && args.KW == 2 && args.DH == 1 && args.DW == 1;
   for (let row = first * args.block; row < end; row++) {
     const n = row / args.OH;
     const h = (row - n * args.OH) * args.SH - args.PT;
-    const image = args.x + (<usize>(n * args.H * args.W * args.C) << 2);
+    const image = args.x + ((<usize>(n * args.H * args.W * args.C)) << 2);
     const y = args.y + <usize>row * rowBytes;
     const at = indices ? indices + <usize>row * rowBytes : 0;
     if (plain && h >= 0 && h + 2 <= args.H) maxRow2x2(args, y, at, image, h);
@@ -166,7 +168,7 @@ function maxRows(args: PoolArgs, indices: usize, first: i32, last: i32): void {
 /** Windows ow .. end - 1 of one output row whose windows start at input row `h`. */
 function maxRow(args: PoolArgs, y: usize, indices: usize, image: usize, h: i32, ow: i32, end: i32): void {
   const C = args.C;
-  const pixel = <usize>C << 2;
+  const pixel = (<usize>C) << 2;
   const tapDown = args.DH * args.W;
   const kh0 = firstTap(h, args.DH);
   const down = lastTap(h, args.DH, args.KH, args.H) - kh0;
@@ -191,8 +193,8 @@ function maxRow(args: PoolArgs, y: usize, indices: usize, image: usize, h: i32, 
 /** A window without elements, which only dilation beyond the input can make: -inf, index -1. */
 function emptyWindow(y: usize, indices: usize, C: i32): void {
   for (let c = 0; c < C; c++) {
-    store<f32>(y + (<usize>c << 2), -Infinity);
-    if (indices) store<i32>(indices + (<usize>c << 2), -1);
+    store<f32>(y + ((<usize>c) << 2), -Infinity);
+    if (indices) store<i32>(indices + ((<usize>c) << 2), -1);
   }
 }
 
@@ -223,7 +225,7 @@ function maxWindow(y: usize, x: usize, C: i32, down: i32, across: i32, tapDown: 
     v128.store(y, best1, 16);
   }
   for (let rest = C - c; rest > 0; rest -= 4, x += 16, y += 16) {
-    const back: usize = rest < 4 && C >= 4 ? <usize>(4 - rest) << 2 : 0;
+    const back: usize = rest < 4 && C >= 4 ? (<usize>(4 - rest)) << 2 : 0;
     let line = x - back;
     let best = v128.load(line);
     for (let kh = 0; kh < down; kh++, line += tapDown) {
@@ -239,9 +241,17 @@ function maxWindow(y: usize, x: usize, C: i32, down: i32, across: i32, tapDown: 
 
 /** The same with the index of each maximum; `corner` is the index of the first tap. */
 function indexWindow(
-  y: usize, indices: usize, x: usize, C: i32, corner: i32, down: i32, across: i32, tapDown: i32, tapAcross: i32,
+  y: usize,
+  indices: usize,
+  x: usize,
+  C: i32,
+  corner: i32,
+  down: i32,
+  across: i32,
+  tapDown: i32,
+  tapAcross: i32,
 ): void {
-  const pixel = <usize>C << 2;
+  const pixel = (<usize>C) << 2;
   for (let c = 0; c < C; c += 4) {
     const at = group(c, C);
     let best = v128.load(x + at);
@@ -263,7 +273,7 @@ function indexWindow(
 
 /** One output row of 2 x 2 windows: the ones inside the input without loops over taps, the ones at the edges as maxRow does. */
 function maxRow2x2(args: PoolArgs, y: usize, indices: usize, image: usize, h: i32): void {
-  const pixel = <usize>args.C << 2;
+  const pixel = (<usize>args.C) << 2;
   const inner0 = firstInner(args.PL, args.SW, args.OW);
   const inner1 = lastInner(args.PL, 2, args.SW, args.W, args.OW, inner0);
   if (inner0 > 0) maxRow(args, y, indices, image, h, 0, inner0);
@@ -276,7 +286,7 @@ function maxRow2x2(args: PoolArgs, y: usize, indices: usize, image: usize, h: i3
 }
 
 function max2x2(y: usize, x: usize, count: i32, C: i32, down: usize, step: usize): void {
-  const pixel = <usize>C << 2;
+  const pixel = (<usize>C) << 2;
   for (; count > 0; count--, x += step, y += pixel) {
     for (let c = 0; c < C; c += 4) {
       const at = group(c, C);
@@ -295,7 +305,7 @@ function max2x2(y: usize, x: usize, count: i32, C: i32, down: usize, step: usize
 }
 
 function indices2x2(y: usize, indices: usize, x: usize, count: i32, C: i32, W: i32, SW: i32, corner: i32): void {
-  const pixel = <usize>C << 2;
+  const pixel = (<usize>C) << 2;
   const down = <usize>W * pixel;
   const step = <usize>SW * pixel;
   for (; count > 0; count--, x += step, y += pixel, indices += pixel, corner += SW) {
@@ -331,12 +341,12 @@ export function maxPool2dGrad(args: MaxPoolGradArgs, first: i32, last: i32, lane
     const n = tile / across;
     const c = (tile - n * across) * args.block;
     const count = min(args.block, C - c);
-    const dx = args.dx + (<usize>(n * args.inputs * C + c) << 2);
-    const at = <usize>(n * args.outputs * C + c) << 2;
-    if (count == C) memory.fill(dx, 0, <usize>(args.inputs * C) << 2);
-    else clearColumns(dx, args.inputs, <usize>C << 2, <usize>count << 2);
+    const dx = args.dx + ((<usize>(n * args.inputs * C + c)) << 2);
+    const at = (<usize>(n * args.outputs * C + c)) << 2;
+    if (count == C) memory.fill(dx, 0, (<usize>(args.inputs * C)) << 2);
+    else clearColumns(dx, args.inputs, (<usize>C) << 2, (<usize>count) << 2);
     for (let o = 0; o < args.outputs; o++) {
-      const offset = at + (<usize>(o * C) << 2);
+      const offset = at + ((<usize>(o * C)) << 2);
       scatter(dx, args.dy + offset, args.indices + offset, count, C, args.inputs);
     }
   }
@@ -351,7 +361,7 @@ function scatter(dx: usize, dy: usize, indices: usize, count: i32, C: i32, input
   for (let c = 0; c < count; c++, dx += 4, dy += 4, indices += 4) {
     const index = load<i32>(indices);
     if (<u32>index >= <u32>inputs) continue;
-    const target = dx + (<usize>(index * C) << 2);
+    const target = dx + ((<usize>(index * C)) << 2);
     store<f32>(target, load<f32>(target) + load<f32>(dy));
   }
 }
@@ -360,7 +370,7 @@ function scatter(dx: usize, dy: usize, indices: usize, count: i32, C: i32, input
 
 /** Average pooling: sum of the taps inside the input, divided as PyTorch does. */
 export function avgPool2d(args: AvgPoolArgs, first: i32, last: i32, lane: i32): void {
-  const rowBytes = <usize>(args.OW * args.C) << 2;
+  const rowBytes = (<usize>(args.OW * args.C)) << 2;
   const end = min(args.N * args.OH, last * args.block);
   const inner0 = firstInner(args.PL, args.SW, args.OW);
   const inner1 = lastInner(args.PL, args.KW, args.SW, args.W, args.OW, inner0);
@@ -369,7 +379,7 @@ export function avgPool2d(args: AvgPoolArgs, first: i32, last: i32, lane: i32): 
     const oh = row - n * args.OH;
     const h0 = max(0, oh * args.SH - args.PT);
     const rows = min(args.H, oh * args.SH - args.PT + args.KH) - h0;
-    const x = args.x + (<usize>((n * args.H + h0) * args.W * args.C) << 2);
+    const x = args.x + ((<usize>((n * args.H + h0) * args.W * args.C)) << 2);
     const y = args.y + <usize>row * rowBytes;
     averageEdge(args, y, x, oh, 0, inner0, rows);
     averageInner(args, y, x, oh, inner0, inner1, rows);
@@ -379,20 +389,28 @@ export function avgPool2d(args: AvgPoolArgs, first: i32, last: i32, lane: i32): 
 
 /** Windows ow .. end - 1 of one row, which may reach into the padding on the left or right. */
 function averageEdge(args: AvgPoolArgs, y: usize, x: usize, oh: i32, ow: i32, end: i32, rows: i32): void {
-  const pixel = <usize>args.C << 2;
+  const pixel = (<usize>args.C) << 2;
   for (; ow < end; ow++) {
     const w = ow * args.SW - args.PL;
     const w0 = max(0, w);
     const columns = min(args.W, w + args.KW) - w0;
     const from = x + <usize>w0 * pixel;
-    averageWindow(y + <usize>ow * pixel, from, args.C, rows, columns, <usize>args.W * pixel, windowDivisor(args, oh, ow));
+    averageWindow(
+      y + <usize>ow * pixel,
+      from,
+      args.C,
+      rows,
+      columns,
+      <usize>args.W * pixel,
+      windowDivisor(args, oh, ow),
+    );
   }
 }
 
 /** Windows ow .. end - 1 of one row, which all have their full width, hence one divisor. */
 function averageInner(args: AvgPoolArgs, y: usize, x: usize, oh: i32, ow: i32, end: i32, rows: i32): void {
   if (ow >= end) return;
-  const pixel = <usize>args.C << 2;
+  const pixel = (<usize>args.C) << 2;
   const down = <usize>args.W * pixel;
   const step = <usize>args.SW * pixel;
   const divisor = windowDivisor(args, oh, ow);
@@ -410,13 +428,14 @@ function windowDivisor(args: AvgPoolArgs, oh: i32, ow: i32): f32 {
   if (args.divisor) return <f32>args.divisor;
   const h = oh * args.SH - args.PT;
   const w = ow * args.SW - args.PL;
-  if (args.includePad) return <f32>((min(h + args.KH, args.H + args.PB) - h) * (min(w + args.KW, args.W + args.PR) - w));
+  if (args.includePad)
+    return <f32>((min(h + args.KH, args.H + args.PB) - h) * (min(w + args.KW, args.W + args.PR) - w));
   return <f32>((min(h + args.KH, args.H) - max(h, 0)) * (min(w + args.KW, args.W) - max(w, 0)));
 }
 
 function average2x2(y: usize, x: usize, count: i32, C: i32, down: usize, step: usize, divisor: f32): void {
   const d = f32x4.splat(divisor);
-  const pixel = <usize>C << 2;
+  const pixel = (<usize>C) << 2;
   for (; count > 0; count--, x += step, y += pixel) {
     for (let c = 0; c < C; c += 4) {
       const at = group(c, C);
@@ -431,7 +450,7 @@ function average2x2(y: usize, x: usize, count: i32, C: i32, down: usize, step: u
 
 function averageWindow(y: usize, x: usize, C: i32, rows: i32, columns: i32, down: usize, divisor: f32): void {
   const d = f32x4.splat(divisor);
-  const pixel = <usize>C << 2;
+  const pixel = (<usize>C) << 2;
   let c = 0;
   for (; c + 8 <= C; c += 8, x += 32, y += 32) {
     let sum0 = i32x4.splat(0);
@@ -448,7 +467,7 @@ function averageWindow(y: usize, x: usize, C: i32, rows: i32, columns: i32, down
     v128.store(y, f32x4.div(sum1, d), 16);
   }
   for (let rest = C - c; rest > 0; rest -= 4, x += 16, y += 16) {
-    const back: usize = rest < 4 && C >= 4 ? <usize>(4 - rest) << 2 : 0;
+    const back: usize = rest < 4 && C >= 4 ? (<usize>(4 - rest)) << 2 : 0;
     let sum = i32x4.splat(0);
     let line = x - back;
     for (let kh = 0; kh < rows; kh++, line += down) {
@@ -461,7 +480,7 @@ function averageWindow(y: usize, x: usize, C: i32, rows: i32, columns: i32, down
 
 /** Gradient of avgPool2d: y is dx and x is dy here. */
 export function avgPool2dGrad(args: AvgPoolArgs, first: i32, last: i32, lane: i32): void {
-  const rowBytes = <usize>(args.W * args.C) << 2;
+  const rowBytes = (<usize>(args.W * args.C)) << 2;
   const end = min(args.N * args.H, last * args.block);
   const apart = args.SH >= args.KH && args.SW >= args.KW;
   for (let row = first * args.block; row < end; row++) {
@@ -478,7 +497,7 @@ export function avgPool2dGrad(args: AvgPoolArgs, first: i32, last: i32, lane: i3
 
 /** One input row under windows that do not overlap: each covers its pixels alone. */
 function spreadRow(args: AvgPoolArgs, dx: usize, n: i32, oh: i32): void {
-  const pixel = <usize>args.C << 2;
+  const pixel = (<usize>args.C) << 2;
   if (args.SW > args.KW || args.OW * args.SW < args.W + args.PL) memory.fill(dx, 0, <usize>args.W * pixel);
   const inner0 = firstInner(args.PL, args.SW, args.OW);
   const inner1 = lastInner(args.PL, args.KW, args.SW, args.W, args.OW, inner0);
@@ -495,7 +514,7 @@ function spreadRow(args: AvgPoolArgs, dx: usize, n: i32, oh: i32): void {
 /** Writes factor dy to `count` neighbouring pixels. */
 function spread(dx: usize, dy: usize, C: i32, count: i32, factor: f32): void {
   const f = f32x4.splat(factor);
-  const pixel = <usize>C << 2;
+  const pixel = (<usize>C) << 2;
   for (let c = 0; c < C; c += 4) {
     const at = group(c, C);
     const value = f32x4.mul(v128.load(dy + at), f);
@@ -506,7 +525,7 @@ function spread(dx: usize, dy: usize, C: i32, count: i32, factor: f32): void {
 
 /** One input row: each pixel gathers from the windows that cover it, in their order. */
 function gatherRow(args: AvgPoolArgs, dx: usize, n: i32, oh0: i32, oh1: i32): void {
-  const pixel = <usize>args.C << 2;
+  const pixel = (<usize>args.C) << 2;
   for (let w = args.PL; w < args.PL + args.W; w++, dx += pixel) {
     const ow0 = firstWindow(w, args.KW, args.SW);
     const ow1 = min(args.OW, w / args.SW + 1);
@@ -524,7 +543,7 @@ function firstWindow(at: i32, K: i32, S: i32): i32 {
 
 /** dx of one pixel = sum of dy / divisor over the windows [oh0, oh1) x [ow0, ow1). The first one stores, the others add. */
 function gather(args: AvgPoolArgs, dx: usize, n: i32, oh0: i32, oh1: i32, ow0: i32, ow1: i32): void {
-  const pixel = <usize>args.C << 2;
+  const pixel = (<usize>args.C) << 2;
   for (let oh = oh0; oh < oh1; oh++) {
     for (let ow = ow0; ow < ow1; ow++) {
       const dy = args.x + <usize>((n * args.OH + oh) * args.OW + ow) * pixel;

@@ -155,19 +155,36 @@ export function outerOffset(args: ReduceArgs, index: i32): i32 {
 
 @unmanaged
 class Plain {
-  @inline centre(address: usize): v128 { return i32x4.splat(0); }
-  @inline vector(x: v128, centre: v128): v128 { return x; }
-  @inline scalar(x: f32, centre: f32): f32 { return x; }
+
+  @inline centre(address: usize): v128 {
+    return i32x4.splat(0);
+  }
+
+  @inline vector(x: v128, centre: v128): v128 {
+    return x;
+  }
+
+  @inline scalar(x: f32, centre: f32): f32 {
+    return x;
+  }
 }
+
 
 @unmanaged
 class Deviation {
-  @inline centre(address: usize): v128 { return v128.load(address); }
+
+  @inline centre(address: usize): v128 {
+    return v128.load(address);
+  }
+
   @inline vector(x: v128, centre: v128): v128 {
     const d = f32x4.sub(x, centre);
     return f32x4.mul(d, d);
   }
-  @inline scalar(x: f32, centre: f32): f32 { return (x - centre) * (x - centre); }
+
+  @inline scalar(x: f32, centre: f32): f32 {
+    return (x - centre) * (x - centre);
+  }
 }
 
 // ---- Rows ---------------------------------------------------------------------------------------------------------------
@@ -187,10 +204,10 @@ function rows<Op>(args: ReduceArgs, centres: usize, first: i32, last: i32): void
   for (let output = first * args.block; output < end; output++) {
     const part = partOf(args, output, args.outputs);
     const y = keptOffset(args.dims, args.kept, output, STRIDE_Y);
-    const x = args.x + (<usize>keptOffset(args.dims, args.kept, output, STRIDE_X) << 2);
-    const centre: f32 = centres ? load<f32>(centres + (<usize>(y - part * partStride(args)) << 2)) : 0;
+    const x = args.x + ((<usize>keptOffset(args.dims, args.kept, output, STRIDE_X)) << 2);
+    const centre: f32 = centres ? load<f32>(centres + ((<usize>(y - part * partStride(args))) << 2)) : 0;
     const total = rowTotal<Op>(args, x, firstLength(args, part), centre);
-    store<f32>(args.y + (<usize>y << 2), <f32>(total / <f64>args.divisor));
+    store<f32>(args.y + ((<usize>y) << 2), <f32>(total / <f64>args.divisor));
   }
 }
 
@@ -205,11 +222,11 @@ function rowTotal<Op>(args: ReduceArgs, x: usize, length: i32, centre: f32): f64
   const stride = innerStride(args);
   let total: f64 = 0;
   for (let walk = 0; walk < walks; walk++) {
-    const row = x + (<usize>outerOffset(args, walk) << 2);
+    const row = x + ((<usize>outerOffset(args, walk)) << 2);
     for (let i = 0; i < n; i += BLOCK) {
       const count = min(BLOCK, n - i);
-      if (stride == 1) total += blockSum<Op>(row + (<usize>i << 2), count, centre);
-      else total += stridedSum<Op>(row + (<usize>(i * stride) << 2), count, <usize>stride << 2, centre);
+      if (stride == 1) total += blockSum<Op>(row + ((<usize>i) << 2), count, centre);
+      else total += stridedSum<Op>(row + ((<usize>(i * stride)) << 2), count, (<usize>stride) << 2, centre);
     }
   }
   return total;
@@ -218,7 +235,7 @@ function rowTotal<Op>(args: ReduceArgs, x: usize, length: i32, centre: f32): f64
 /** Sum of `n` contiguous elements. */
 export function contiguousSum(x: usize, n: i32): f64 {
   let total: f64 = 0;
-  for (; n > BLOCK; n -= BLOCK, x += <usize>BLOCK << 2) total += blockSum<Plain>(x, BLOCK, 0);
+  for (; n > BLOCK; n -= BLOCK, x += (<usize>BLOCK) << 2) total += blockSum<Plain>(x, BLOCK, 0);
   return total + blockSum<Plain>(x, n, 0);
 }
 
@@ -272,7 +289,7 @@ function columns<Op>(args: ReduceArgs, centres: usize, first: i32, last: i32, su
   const outerKept = args.kept - 1;
   const width = load<i32>(args.dims + <usize>outerKept * KEPT_BYTES);
   const across = (width + args.block - 1) / args.block;
-  const totals = sums + (<usize>args.block << 2);
+  const totals = sums + ((<usize>args.block) << 2);
   for (let tile = first; tile < last; tile++) {
     const outer = tile / across;
     const column = (tile - outer * across) * args.block;
@@ -280,22 +297,28 @@ function columns<Op>(args: ReduceArgs, centres: usize, first: i32, last: i32, su
     const part = partOf(args, outer, args.outputs / width);
     const y = keptOffset(args.dims, outerKept, outer, STRIDE_Y) + column;
     const x = keptOffset(args.dims, outerKept, outer, STRIDE_X) + column;
-    const centre = centres + (<usize>(y - part * partStride(args)) << 2);
+    const centre = centres + ((<usize>(y - part * partStride(args))) << 2);
     memory.fill(sums, 0, <usize>args.block * 12);
-    columnTotals<Op>(args, sums, totals, args.x + (<usize>x << 2), firstLength(args, part), count, centre);
-    writeColumns(args.y + (<usize>y << 2), totals, count, args.divisor);
+    columnTotals<Op>(args, sums, totals, args.x + ((<usize>x) << 2), firstLength(args, part), count, centre);
+    writeColumns(args.y + ((<usize>y) << 2), totals, count, args.divisor);
   }
 }
 
 function columnTotals<Op>(
-  args: ReduceArgs, sums: usize, totals: usize, x: usize, length: i32, count: i32, centre: usize,
+  args: ReduceArgs,
+  sums: usize,
+  totals: usize,
+  x: usize,
+  length: i32,
+  count: i32,
+  centre: usize,
 ): void {
   const walks = outerCount(args, length);
   const n = innerLength(args, length);
-  const stride = <usize>innerStride(args) << 2;
+  const stride = (<usize>innerStride(args)) << 2;
   let pending = 0;
   for (let walk = 0; walk < walks; walk++) {
-    let row = x + (<usize>outerOffset(args, walk) << 2);
+    let row = x + ((<usize>outerOffset(args, walk)) << 2);
     for (let i = 0; i < n; i += COLUMN_ROWS) {
       const block = min(COLUMN_ROWS, n - i);
       if (pending + block > COLUMN_ROWS) {
@@ -320,7 +343,7 @@ function addEightRows<Op>(sums: usize, x: usize, stride: usize, count: i32, cent
   const x4 = x + 4 * stride;
   const stride2: usize = 2 * stride;
   const stride3: usize = 3 * stride;
-  for (let i: usize = 0, end = <usize>count << 2; i < end; i += 16) {
+  for (let i: usize = 0, end = (<usize>count) << 2; i < end; i += 16) {
     const shift = op.centre(centre + i);
     const p = x + i;
     const q = x4 + i;
@@ -334,7 +357,7 @@ function addEightRows<Op>(sums: usize, x: usize, stride: usize, count: i32, cent
 
 function addRow<Op>(sums: usize, x: usize, count: i32, centre: usize): void {
   const op = changetype<Op>(0);
-  for (let i: usize = 0, end = <usize>count << 2; i < end; i += 16) {
+  for (let i: usize = 0, end = (<usize>count) << 2; i < end; i += 16) {
     const value = op.vector(v128.load(x + i), op.centre(centre + i));
     v128.store(sums + i, f32x4.add(v128.load(sums + i), value));
   }
@@ -369,9 +392,9 @@ export function sumIntegers(args: IntegerSumArgs, first: i32, last: i32, lane: i
   const end = min(args.outputs, last * args.block);
   for (let output = first * args.block; output < end; output++) {
     const y = keptOffset(args.dims, args.kept, output, STRIDE_Y);
-    const x = args.x + (<usize>keptOffset(args.dims, args.kept, output, STRIDE_X) << shift);
+    const x = args.x + ((<usize>keptOffset(args.dims, args.kept, output, STRIDE_X)) << shift);
     const length = firstLength(geometry, partOf(geometry, output, args.outputs));
-    store<i32>(args.y + (<usize>y << 2), integerTotal(geometry, x, length, shift));
+    store<i32>(args.y + ((<usize>y) << 2), integerTotal(geometry, x, length, shift));
   }
 }
 
@@ -381,9 +404,9 @@ function integerTotal(args: ReduceArgs, x: usize, length: i32, shift: usize): i3
   const stride = innerStride(args);
   let total = 0;
   for (let walk = 0; walk < walks; walk++) {
-    const row = x + (<usize>outerOffset(args, walk) << shift);
+    const row = x + ((<usize>outerOffset(args, walk)) << shift);
     if (shift == 0) total += stride == 1 ? byteSum(row, n) : stridedByteSum(row, n, <usize>stride);
-    else total += stride == 1 ? wordSum(row, n) : stridedWordSum(row, n, <usize>stride << 2);
+    else total += stride == 1 ? wordSum(row, n) : stridedWordSum(row, n, (<usize>stride) << 2);
   }
   return total;
 }
@@ -416,7 +439,5 @@ function stridedWordSum(x: usize, n: i32, stride: usize): i32 {
 }
 
 function integerLanes(x: v128): i32 {
-  return (
-    i32x4.extract_lane(x, 0) + i32x4.extract_lane(x, 1) + i32x4.extract_lane(x, 2) + i32x4.extract_lane(x, 3)
-  );
+  return i32x4.extract_lane(x, 0) + i32x4.extract_lane(x, 1) + i32x4.extract_lane(x, 2) + i32x4.extract_lane(x, 3);
 }

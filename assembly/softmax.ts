@@ -8,6 +8,7 @@ import { contiguousSum } from './reduce';
 import { expLanes, logOf } from './math';
 import { laneMask, maxLanes, storeLanes, sumLanes } from './vector';
 
+
 @unmanaged
 export class SoftmaxArgs {
   y: Output;
@@ -18,6 +19,7 @@ export class SoftmaxArgs {
   /** Rows per tile. */
   block: i32;
 }
+
 
 @unmanaged
 export class SoftmaxGradArgs {
@@ -35,7 +37,7 @@ const BLOCK: i32 = 1024;
 
 /** Probabilities of each row. */
 export function softmax(args: SoftmaxArgs, first: i32, last: i32, lane: i32): void {
-  const bytes = <usize>args.n << 2;
+  const bytes = (<usize>args.n) << 2;
   const end = min(args.rows, last * args.block);
   for (let row = first * args.block; row < end; row++) {
     const y = args.y + <usize>row * bytes;
@@ -53,7 +55,7 @@ export function softmaxRow(y: usize, x: usize, n: i32, max: f32): f64 {
 
 /** Logarithm of the probabilities of each row. */
 export function logSoftmax(args: SoftmaxArgs, first: i32, last: i32, lane: i32): void {
-  const bytes = <usize>args.n << 2;
+  const bytes = (<usize>args.n) << 2;
   const end = min(args.rows, last * args.block);
   for (let row = first * args.block; row < end; row++) {
     const y = args.y + <usize>row * bytes;
@@ -65,7 +67,7 @@ export function logSoftmax(args: SoftmaxArgs, first: i32, last: i32, lane: i32):
 
 /** dx = (dy - sum_j dy_j y_j) y, row by row. */
 export function softmaxGrad(args: SoftmaxGradArgs, first: i32, last: i32, lane: i32): void {
-  const bytes = <usize>args.n << 2;
+  const bytes = (<usize>args.n) << 2;
   const end = min(args.rows, last * args.block);
   for (let row = first * args.block; row < end; row++) {
     const at = <usize>row * bytes;
@@ -76,7 +78,7 @@ export function softmaxGrad(args: SoftmaxGradArgs, first: i32, last: i32, lane: 
 
 /** dx = dy - exp(y) sum_j dy_j, row by row; y is the logarithm. */
 export function logSoftmaxGrad(args: SoftmaxGradArgs, first: i32, last: i32, lane: i32): void {
-  const bytes = <usize>args.n << 2;
+  const bytes = (<usize>args.n) << 2;
   const end = min(args.rows, last * args.block);
   for (let row = first * args.block; row < end; row++) {
     const at = <usize>row * bytes;
@@ -106,7 +108,7 @@ export function rowMax(x: usize, n: i32): f32 {
 export function exponentials(y: usize, x: usize, n: i32, max: f32): f64 {
   let sum: f64 = 0;
   for (let i = 0; i < n; i += BLOCK) {
-    const at = <usize>i << 2;
+    const at = (<usize>i) << 2;
     sum += exponentialBlock(y + at, x + at, min(BLOCK, n - i), max);
   }
   return sum;
@@ -144,7 +146,7 @@ function shift(y: usize, x: usize, n: i32, max: f32, log: f32): void {
 
 function productSum(a: usize, b: usize, n: i32): f64 {
   let total: f64 = 0;
-  for (; n >= BLOCK; n -= BLOCK, a += <usize>BLOCK << 2, b += <usize>BLOCK << 2) total += productBlock(a, b, BLOCK);
+  for (; n >= BLOCK; n -= BLOCK, a += (<usize>BLOCK) << 2, b += (<usize>BLOCK) << 2) total += productBlock(a, b, BLOCK);
   return total + productBlock(a, b, n);
 }
 
