@@ -1,7 +1,6 @@
 import { afterEach, expect, it } from 'vitest';
-import { engine, init, memoryStatistics, shutdown } from '../ts/runtime/engine.ts';
-import { arange, full, tensor, zeros } from '../ts/tensor/create.ts';
-import { scope } from '../ts/tensor/lifetime.ts';
+import { init, shutdown } from '../ts/runtime/engine.ts';
+import { arange, full, tensor } from '../ts/tensor/create.ts';
 import { data, item } from '../ts/tensor/read.ts';
 
 afterEach(shutdown);

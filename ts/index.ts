@@ -11,7 +11,16 @@ export * from './ops/index.ts';
 export * as optim from './optim/index.ts';
 export { type InitOptions, init, type MemoryStatistics, memoryStatistics, shutdown } from './runtime/engine.ts';
 export { CaptureError, OutOfMemoryError, WorkerError } from './runtime/errors.ts';
-export { type CreateOptions, arange, full, type NestedNumbers, ones, type TensorOptions, tensor, zeros } from './tensor/create.ts';
+export {
+  arange,
+  type CreateOptions,
+  full,
+  type NestedNumbers,
+  ones,
+  type TensorOptions,
+  tensor,
+  zeros,
+} from './tensor/create.ts';
 export type { DType, TypedArray } from './tensor/dtype.ts';
 export { keep, scope } from './tensor/lifetime.ts';
 export { type GradientHook, Tensor } from './tensor/tensor.ts';

@@ -1,6 +1,7 @@
 // Reductions: reduce.json, every op with every shape, with the numbers and tolerances that belong to it.
-import { type ReduceOptions, type reductions, reduceGeometry } from '../reference/reduce.ts';
+
 import type { Tolerance } from '../reference/compare.ts';
+import { type ReduceOptions, reduceGeometry, type reductions } from '../reference/reduce.ts';
 import { type Fill, type Shape, upstream, values } from '../reference/values.ts';
 import table from './reduce.json' with { type: 'json' };
 

@@ -33,7 +33,7 @@ function problem({ name, shapes, y, run, target }: Task): Problem {
   return { inputs: Object.fromEntries(inputs), run, dy: { data: values(`${name}/dy`, y), shape: y } };
 }
 
-const image: Shape = [5, 24, 41, 37];
+const image: Shape = [3, 24, 41, 37];
 
 const tasks: Task[] = [
   {
@@ -74,12 +74,12 @@ const tasks: Task[] = [
   },
   {
     name: 'linear',
-    shapes: { x: [1031, 400], w: [120, 400], b: [120] },
-    y: [1031, 120],
+    shapes: { x: [517, 400], w: [120, 400], b: [120] },
+    y: [517, 120],
     run: ({ x, w, b }) => linear(x!, w!, b),
   },
-  { name: 'maxPool2d', shapes: { x: image }, y: [5, 24, 20, 18], run: ({ x }) => maxPool2d(x!, 3, { stride: 2 }) },
-  { name: 'avgPool2d', shapes: { x: image }, y: [5, 24, 20, 18], run: ({ x }) => avgPool2d(x!, 2) },
+  { name: 'maxPool2d', shapes: { x: image }, y: [3, 24, 20, 18], run: ({ x }) => maxPool2d(x!, 3, { stride: 2 }) },
+  { name: 'avgPool2d', shapes: { x: image }, y: [3, 24, 20, 18], run: ({ x }) => avgPool2d(x!, 2) },
   { name: 'sigmoid', shapes: { x: [100_003] }, y: [100_003], run: ({ x }) => sigmoid(x!) },
   {
     name: 'broadcasting arithmetic',
@@ -111,7 +111,7 @@ const tasks: Task[] = [
   {
     name: 'layouts',
     shapes: { x: image },
-    y: [37, 41, 24, 5],
+    y: [37, 41, 24, 3],
     run: ({ x }) => contiguous(permute(clone(channelsLast(x!)), [3, 2, 1, 0])),
   },
   {
@@ -128,6 +128,8 @@ const tasks: Task[] = [
   },
 ];
 
+const problems = tasks.map((task): [name: string, Problem] => [task.name, problem(task)]);
+
 /** Time for workers to come up: until then the calling thread does their work. */
 const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 400));
 
@@ -135,7 +137,7 @@ const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve,
 async function answersOn(threads: number): Promise<Map<string, Answer[]>> {
   await init({ threads, debug: true });
   if (threads > 1) await settle();
-  const found = tasks.map((task): [string, Answer[]] => [task.name, solveAll(problem(task), () => manualSeed(3))]);
+  const found = problems.map(([name, each]): [string, Answer[]] => [name, solveAll(each, () => manualSeed(3))]);
   expect(engine().threads).toBe(threads);
   await shutdown();
   return new Map(found);
@@ -144,10 +146,10 @@ async function answersOn(threads: number): Promise<Map<string, Answer[]>> {
 const answers = new Map<number, Map<string, Answer[]>>();
 
 beforeAll(async () => {
-  for (const threads of [1, 2, 3]) answers.set(threads, await answersOn(threads));
+  for (const threads of [1, 3]) answers.set(threads, await answersOn(threads));
 });
 
-describe.each([1, 2, 3])('%i threads give the bits of one, eagerly, captured and replayed', (threads) => {
+describe.each([1, 3])('%i threads give the bits of one, eagerly, captured and replayed', (threads) => {
   test.each(tasks)('$name', ({ name }) => {
     const [expected] = answers.get(1)!.get(name)!;
     answers

@@ -1,7 +1,7 @@
 // Convolution in float64, for understanding: one generator of index triples defines it and both its gradients.
 //
 //   y[iy] += x[ix] * w[iw]     dx[ix] += dy[iy] * w[iw]     dw[iw] += x[ix] * dy[iy]     for every tap (iy, ix, iw)
-import { type Axis, type PairOption, type PaddingOption, tapPosition, windowAxis } from './geometry.ts';
+import { type Axis, type PaddingOption, type PairOption, tapPosition, windowAxis } from './geometry.ts';
 import { offset, places } from './indices.ts';
 import { type Four, type Numbers, sizeOf } from './values.ts';
 

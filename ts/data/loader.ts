@@ -1,5 +1,5 @@
 import { checkOptions, tensor } from '../tensor/create.ts';
-import { discard } from '../tensor/lifetime.ts';
+import { release } from '../tensor/lifetime.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Dataset, elementCount } from './dataset.ts';
 import { batchCount, batchRows, type OrderOptions } from './order.ts';
@@ -90,9 +90,7 @@ export class DataLoader {
       try {
         yield batch;
       } finally {
-        for (const { storage } of batch) {
-          if (storage.state === 'live' && !storage.persistent && storage.pins === 0) discard(storage, RELEASED);
-        }
+        for (const { storage } of batch) release(storage, RELEASED);
       }
     }
   }

@@ -1,8 +1,8 @@
 // Initialisers, in place, as torch.nn.init: the trailing underscore says that the tensor is changed.
 import { noGrad } from '../autograd/mode.ts';
-import { fillNormal, fillUniform, reserveRandom } from '../ops/random.ts';
+import { fill_ } from '../ops/copy.ts';
+import * as random from '../ops/random.ts';
 import { checkOptions } from '../tensor/create.ts';
-import { writeValues } from '../tensor/read.ts';
 import { show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { skipInitialisation } from './parameter.ts';
@@ -35,27 +35,26 @@ function fans(name: string, { shape }: Tensor): { fanIn: number; fanOut: number 
   return { fanIn: shape[1]! * window, fanOut: shape[0]! * window };
 }
 
-function overwrite(tensor: Tensor, fill: (offset: number) => void): Tensor {
+/** Fills a tensor as a whole: its own initialiser, if it has not run yet, need not. */
+function overwrite(tensor: Tensor, fill: (tensor: Tensor) => unknown): Tensor {
   skipInitialisation(tensor);
-  noGrad(() => fill(reserveRandom(tensor.size)));
+  noGrad(() => fill(tensor));
   return tensor;
 }
 
 /** Uniform in [lo, hi). Source: torch.nn.init.uniform_. */
 export function uniform_(tensor: Tensor, lo = 0, hi = 1): Tensor {
-  return overwrite(tensor, (offset) => fillUniform(tensor, lo, hi, offset));
+  return overwrite(tensor, () => random.uniform_(tensor, lo, hi));
 }
 
 /** Normal with mean and standard deviation. Source: torch.nn.init.normal_. */
 export function normal_(tensor: Tensor, mean = 0, std = 1): Tensor {
-  return overwrite(tensor, (offset) => fillNormal(tensor, mean, std, offset));
+  return overwrite(tensor, () => random.normal_(tensor, mean, std));
 }
 
 /** One value everywhere. Source: torch.nn.init.constant_. */
 export function constant_(tensor: Tensor, value: number): Tensor {
-  skipInitialisation(tensor);
-  writeValues(tensor, new Float32Array(tensor.size).fill(value));
-  return tensor;
+  return overwrite(tensor, () => fill_(tensor, value));
 }
 
 /** Zeros. Source: torch.nn.init.zeros_. */

@@ -3,7 +3,6 @@ import { noGrad } from '../autograd/mode.ts';
 import { fillUniform, reserveRandom } from '../ops/random.ts';
 import { Storage } from '../runtime/storage.ts';
 import { activeRecorder, setRecorder } from '../tensor/apply.ts';
-import { writeValues } from '../tensor/read.ts';
 import { channelsLastStrides, contiguousStrides, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -48,9 +47,4 @@ export function skipInitialisation(tensor: Tensor): void {
 /** Uniform in [-bound, bound). */
 export function uniformInitialiser(bound: number): Initialiser {
   return (parameter, offset) => fillUniform(parameter, -bound, bound, offset);
-}
-
-/** Given values, in row-major order. */
-export function valueInitialiser(value: number): Initialiser {
-  return (parameter) => writeValues(parameter, new Float32Array(parameter.size).fill(value));
 }

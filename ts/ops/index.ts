@@ -50,4 +50,4 @@ export {
 } from './shape.ts';
 export { logSoftmax, softmax } from './softmax.ts';
 export { abs, type ClampOptions, clamp, exp, log, neg, reciprocal, sqrt, square } from './unary.ts';
-export type { Pair, Padding } from './window.ts';
+export type { Padding, Pair } from './window.ts';

@@ -14,6 +14,8 @@ export interface WorkerOrder {
 
 /** The few things the pool needs of a worker on any platform. */
 interface WorkerHandle {
+  /** Lets the worker keep the process alive again, so that one can wait for its end. */
+  ref(): void;
   terminate(): unknown;
   ended: Promise<void>;
 }
@@ -53,7 +55,7 @@ function startWorker(order: WorkerOrder, onFailure: () => void): WorkerHandle {
       resolve();
     });
   });
-  return { terminate: () => worker.terminate(), ended };
+  return { ref: () => worker.ref(), terminate: () => worker.terminate(), ended };
 }
 
 /** The workers of an engine, lanes 1 to `lanes - 1`; lane 0 is the thread that calls. */
@@ -79,6 +81,7 @@ export class WorkerPool {
 
   /** Asks the workers to leave and waits until they have. */
   async stop(): Promise<void> {
+    for (const worker of this.#workers) worker.ref();
     this.#word(STOP, 1);
     this.#wake();
     await Promise.all(this.#workers.map((worker) => worker.ended));

@@ -96,6 +96,11 @@ export function discard(storage: Storage, by: string): void {
   storage.initialise = null;
 }
 
+/** Discards a storage unless it is persistent, named by a program, or gone already. */
+export function release(storage: Storage, by: string): void {
+  if (releasable(storage)) discard(storage, by);
+}
+
 /** Whether automatic release may take it. */
 function releasable(storage: Storage): boolean {
   return storage.state === 'live' && !storage.persistent && storage.pins === 0;
@@ -114,14 +119,14 @@ export function endStep(key: string, retain: boolean): void {
   const mine = claimFresh(before !== undefined);
   for (const storage of before ?? []) {
     if (retain || storage.usedAt === step) mine.push(storage);
-    else if (releasable(storage)) discard(storage, STEP_OVER);
+    else release(storage, STEP_OVER);
   }
   steps.delete(key);
   steps.set(key, mine);
   for (const [oldest, storages] of steps) {
     if (steps.size <= MAX_STEPS_KEPT) break;
     steps.delete(oldest);
-    for (const storage of storages) if (releasable(storage)) discard(storage, STEP_OVER);
+    for (const storage of storages) release(storage, STEP_OVER);
   }
   ended = true;
 }
