@@ -14,9 +14,14 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const UNROLL = 8;
+const WIDE_UNROLL = 4;
 const TALLEST = 6;
-/** Independent sums per element. A multiply-add takes four cycles and two start per cycle, so eight accumulators keep it busy. */
-const CHAINS = { 1: 4, 2: 2, 3: 2, 4: 1, 5: 1, 6: 1 };
+/**
+ * Independent sums per element. A multiply-add takes four cycles and two start per cycle, so eight accumulators keep it busy; an
+ * addition takes three. Without fused multiply-add a product needs a register, and twelve accumulators are too many.
+ */
+const CHAINS = { 1: 4, 2: 2, 3: 1, 4: 1, 5: 1, 6: 1 };
+const CHAINS_FUSED = { ...CHAINS, 3: 2 };
 
 const range = (count) => [...Array(count).keys()];
 const lines = (items) =>
@@ -50,13 +55,12 @@ function advance(rows, steps) {
   return [`b += ${32 * steps};`, range(rows).map((row) => `a${row} += ${4 * steps};`), `k -= ${steps};`];
 }
 
-function tall(rows) {
-  const chains = CHAINS[rows];
+function tall(rows, chains, name) {
   const extra = range(chains).slice(1);
   const accumulators = (make) => range(rows).flatMap((row) => range(2).map((half) => make(row, half)));
   return `
 /** ${rows} rows x 8 columns. */
-function rows${rows}(
+function ${name}(
   k: i32, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,
 ): void {
 ${lines([
@@ -117,23 +121,19 @@ ${lines([
     `let b${p} = ${p ? `b${p - 1} + ldb` : 'b'};`,
   ]),
   'let s: v128;',
-  'while (k >= 2) {',
+  'while (k > 0) {',
   indent([
-    range(2).map((u) => [
+    range(WIDE_UNROLL).map((u) => [
       `s = v128.load32_splat(a, ${4 * u});`,
-      chains.map((p) =>
+      chains.map((p) => [
         range(2).map((half) => `c${p}${half} = madd(s, v128.load(b${p}, ${32 * u + 16 * half}), c${p}${half});`),
-      ),
+        p === 1 ? `if (k == ${-1 - u}) break;` : '',
+      ]),
+      u < WIDE_UNROLL - 1 ? `if (k == ${u + 1}) break;` : '',
     ]),
-    'a += 8;',
-    chains.map((p) => `b${p} += 64;`),
-    'k -= 2;',
-  ]),
-  '}',
-  'if (k > 0) {',
-  indent([
-    's = v128.load32_splat(a);',
-    chains.map((p) => range(2).map((half) => `c${p}${half} = madd(s, v128.load(b${p}, ${16 * half}), c${p}${half});`)),
+    `a += ${4 * WIDE_UNROLL};`,
+    chains.map((p) => `b${p} += ${32 * WIDE_UNROLL};`),
+    `k -= ${WIDE_UNROLL};`,
   ]),
   '}',
   'const low = f32x4.splat(lo);',
@@ -164,10 +164,21 @@ function storeRow(c: usize, left: v128, right: v128, columns: i32, offset: usize
 }
 `;
 
+const isSplit = (rows) => CHAINS[rows] !== CHAINS_FUSED[rows];
+
+/** The kernels of one height: one for both builds, or one each. */
+function height(rows) {
+  const plain = tall(rows, CHAINS[rows], `rows${rows}`);
+  return isSplit(rows) ? plain + tall(rows, CHAINS_FUSED[rows], `rows${rows}Fused`) : plain;
+}
+
 function dispatch() {
-  const cases = range(TALLEST).map(
-    (i) => `    case ${i}: rows${i + 1}(k, a, lda, b, init, ldi, c, ldc, columns, lo, hi); break;`,
-  );
+  const parameters = '(k, a, lda, b, init, ldi, c, ldc, columns, lo, hi)';
+  const call = (rows) =>
+    isSplit(rows)
+      ? `if (ASC_FEATURE_RELAXED_SIMD) rows${rows}Fused${parameters};\n      else rows${rows}${parameters};\n      `
+      : `rows${rows}${parameters}; `;
+  const cases = range(TALLEST).map((i) => `    case ${i}: ${call(i + 1)}break;`);
   return `
 /** The micro-kernel for 1 to ${TALLEST} rows. */
 export function multiplyStrip(
@@ -181,6 +192,6 @@ export function multiplyStrip(
 export function generateMicroKernels(root) {
   const folder = join(root, 'assembly/generated');
   mkdirSync(folder, { recursive: true });
-  const text = [HEADER, ...range(TALLEST).map((i) => tall(i + 1)), wide(4), dispatch()].join('');
+  const text = [HEADER, ...range(TALLEST).map((i) => height(i + 1)), wide(4), dispatch()].join('');
   writeFileSync(join(folder, 'micro-kernels.ts'), text);
 }
