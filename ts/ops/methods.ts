@@ -6,6 +6,7 @@ import type { TypedArray } from '../tensor/dtype.ts';
 import { copyTo, data, item } from '../tensor/read.ts';
 import { type GradientHook, Tensor } from '../tensor/tensor.ts';
 import * as ops from './index.ts';
+import type { ExtremumOptions, ReduceOptions } from './reduce.ts';
 
 const METHODS = {
   abs: ops.abs,
@@ -64,15 +65,24 @@ const METHODS = {
   zero_: ops.zero_,
 } as const;
 
-/** The methods that are functions with the tensor as first argument. */
+/** The methods that are functions with the tensor as first argument, without the overloaded ones. */
 type OpMethods = {
-  [Name in keyof typeof METHODS]: (typeof METHODS)[Name] extends (x: infer _X, ...rest: infer Rest) => infer Result
+  [Name in Exclude<keyof typeof METHODS, 'max' | 'min'>]: (typeof METHODS)[Name] extends (
+    x: infer _X,
+    ...rest: infer Rest
+  ) => infer Result
     ? (...rest: Rest) => Result
     : never;
 };
 
 declare module '../tensor/tensor.ts' {
   interface Tensor extends OpMethods {
+    /** The largest elements, with `returnIndices` also where they are; see `max`. */
+    max(options: ExtremumOptions & { returnIndices: true }): [values: Tensor, indices: Tensor];
+    max(options?: ReduceOptions): Tensor;
+    /** The smallest elements, with `returnIndices` also where they are; see `min`. */
+    min(options: ExtremumOptions & { returnIndices: true }): [values: Tensor, indices: Tensor];
+    min(options?: ReduceOptions): Tensor;
     /** The gradient that `backward` left, or null. Setting null forgets it. Source: torch.Tensor.grad. */
     grad: Tensor | null;
     /** Computes gradients of all leaves that led here; see `backward`. */
