@@ -6,7 +6,7 @@ import { duringBackward, endStep } from '../tensor/lifetime.ts';
 import type { Operand } from '../tensor/op.ts';
 import { show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { accumulate } from './gradient.ts';
+import { accumulate, accumulateInGraph, checkGradient } from './gradient.ts';
 import { enableGrad, noGrad } from './mode.ts';
 import './tape.ts';
 import type { Edge, Node, TapeOrigin } from './tape.ts';
@@ -17,7 +17,7 @@ export interface BackwardOptions {
   gradient?: Tensor | undefined;
   /** Keeps what the graph saved, so that backward can be called on it again. Default false. */
   retainGraph?: boolean | undefined;
-  /** Records the backward pass itself, for second derivatives. Default false. */
+  /** Records the backward pass itself, so that the `.grad` it leaves can be differentiated again. Default false. */
   createGraph?: boolean | undefined;
 }
 
@@ -46,7 +46,7 @@ export function backward(root: Tensor, options: BackwardOptions = {}): void {
   if (!root.requiresGrad)
     throw new Error(`backward: ${root} does not require gradients: no parameter with requiresGrad led to it`);
   const seed = seedGradient(root, options.gradient);
-  const walk = new Walk();
+  const walk = new Walk(createGraph ? accumulateInGraph : accumulate);
   const mode = createGraph ? enableGrad : noGrad;
   duringBackward(() => mode(() => walk.from(root, seed)));
   if (!retainGraph) for (const node of walk.visited) node.release();
@@ -55,8 +55,7 @@ export function backward(root: Tensor, options: BackwardOptions = {}): void {
 
 function seedGradient(root: Tensor, gradient: Tensor | undefined): Tensor {
   if (gradient) {
-    if (show(gradient.shape) !== show(root.shape))
-      throw new RangeError(`backward: gradient ${show(gradient.shape)} for a tensor of shape ${show(root.shape)}`);
+    checkGradient('backward', gradient, root);
     return gradient;
   }
   if (root.size !== 1)
@@ -70,12 +69,19 @@ class Walk {
   readonly visited: Node[] = [];
   readonly #leaves = new Set<Tensor>();
   readonly #pending: Pending = new Map();
+  /** Leaves with hooks wait for the end: a hook sees the whole gradient, once. */
+  readonly #hooked = new Map<Tensor, Tensor>();
+  readonly #accumulate: (leaf: Tensor, gradient: Tensor) => void;
+
+  constructor(accumulate: (leaf: Tensor, gradient: Tensor) => void) {
+    this.#accumulate = accumulate;
+  }
 
   from(root: Tensor, seed: Tensor): void {
     const origin = root.origin as TapeOrigin | null;
     this.#send(origin ?? { leaf: root }, seed);
-    if (!origin) return;
-    for (const node of descending(origin.node)) this.#visit(node);
+    if (origin) for (const node of descending(origin.node)) this.#visit(node);
+    for (const [leaf, gradient] of this.#hooked) this.#accumulate(leaf, runHooks(leaf, gradient));
   }
 
   /** Names the leaves reached: two steps over the same parameters have the same key. */
@@ -102,14 +108,23 @@ class Walk {
 
   #send(edge: Edge, gradient: Tensor): void {
     if ('leaf' in edge) {
-      this.#leaves.add(edge.leaf);
-      accumulate(edge.leaf, runHooks(edge.leaf, gradient));
+      this.#reach(edge.leaf, gradient);
       return;
     }
     let waiting = this.#pending.get(edge.node);
     if (!waiting) this.#pending.set(edge.node, (waiting = edge.node.outputs.map(() => null)));
     const before = waiting[edge.output];
     waiting[edge.output] = before ? add(before, gradient) : gradient;
+  }
+
+  #reach(leaf: Tensor, gradient: Tensor): void {
+    this.#leaves.add(leaf);
+    if (!leaf.hooks?.length) {
+      this.#accumulate(leaf, gradient);
+      return;
+    }
+    const before = this.#hooked.get(leaf);
+    this.#hooked.set(leaf, before ? add(before, gradient) : gradient);
   }
 }
 

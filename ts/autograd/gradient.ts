@@ -3,8 +3,9 @@
 // so zeroing gradients costs nothing and needs no new program.
 import { accumulateGrad, ELEMENT_TILE, fill } from '../generated/kernels.ts';
 import { relayout } from '../ops/copy.ts';
+import { add } from '../ops/elementwise.ts';
 import { engine } from '../runtime/engine.ts';
-import { apply } from '../tensor/apply.ts';
+import { apply, checkReadable } from '../tensor/apply.ts';
 import { allocateTensor } from '../tensor/create.ts';
 import { keep } from '../tensor/lifetime.ts';
 import type { Op } from '../tensor/op.ts';
@@ -42,8 +43,16 @@ function gradientBuffer(leaf: Tensor): Tensor {
 
 /** Adds a gradient to a leaf's, or starts it. */
 export function accumulate(leaf: Tensor, gradient: Tensor): void {
+  const { graphGradient } = leaf;
+  if (graphGradient) assignGradient(leaf, graphGradient);
   const buffer = gradientBuffer(leaf);
   apply(accumulateGradOp, [buffer, leaf.accumulate!, relayout(gradient, buffer.strides)], null);
+}
+
+/** The same out of place: the sum is an op call on the tape, so that the gradient can be differentiated. */
+export function accumulateInGraph(leaf: Tensor, gradient: Tensor): void {
+  const before = gradientOf(leaf);
+  leaf.graphGradient = relayout(before ? add(before, gradient) : gradient, leaf.strides);
 }
 
 function flagIndex(leaf: Tensor): number {
@@ -57,6 +66,7 @@ export function setHasGradient(leaf: Tensor, value: boolean): void {
 
 /** The gradient, or null while there is none. */
 export function gradientOf(tensor: Tensor): Tensor | null {
+  if (tensor.graphGradient) return tensor.graphGradient;
   if (!tensor.gradient) return null;
   if (!tensor.accumulate) return tensor.gradient;
   return engine().memory.i32[flagIndex(tensor)] ? tensor.gradient : null;
@@ -64,14 +74,22 @@ export function gradientOf(tensor: Tensor): Tensor | null {
 
 /** `t.grad = null` forgets the gradient and keeps its buffer; a tensor is copied into it. */
 export function assignGradient(tensor: Tensor, value: Tensor | null): void {
+  if (value !== null) checkGradient('grad', value, tensor);
+  tensor.graphGradient = null;
   if (value === null) {
     if (tensor.accumulate) setHasGradient(tensor, false);
     else tensor.gradient = null;
     return;
   }
-  if (show(value.shape) !== show(tensor.shape))
-    throw new RangeError(`grad: gradient ${show(value.shape)} for a tensor of shape ${show(tensor.shape)}`);
   gradientBuffer(tensor);
   setHasGradient(tensor, false);
   accumulate(tensor, value);
+}
+
+/** Throws unless `gradient` can be one of `tensor`. */
+export function checkGradient(op: string, gradient: unknown, tensor: Tensor): void {
+  checkReadable(op, gradient);
+  if (gradient.dtype !== 'f32') throw new TypeError(`${op}: a gradient is f32, got ${gradient.dtype}`);
+  if (show(gradient.shape) !== show(tensor.shape))
+    throw new RangeError(`${op}: gradient ${show(gradient.shape)} for a tensor of shape ${show(tensor.shape)}`);
 }

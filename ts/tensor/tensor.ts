@@ -44,6 +44,8 @@ export class Tensor {
   retainsGrad = false;
   /** @internal The gradient's buffer; `grad` shows it when it holds something. */
   gradient: Tensor | null = null;
+  /** @internal A gradient on the tape, from `backward` with `createGraph`; it stands in for the buffer. */
+  graphGradient: Tensor | null = null;
   /** @internal i32 in linear memory: 0 while the next gradient overwrites, 1 while it adds. */
   accumulate: Tensor | null = null;
   #requiresGrad = false;
