@@ -1,10 +1,8 @@
 // Activations: relu, sigmoid, tanh.
 import * as kernels from '../generated/kernels.ts';
-import { apply } from '../tensor/apply.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { dense } from './copy.ts';
 import { mul, sub } from './elementwise.ts';
-import { unaryBackward, unaryOp } from './unary.ts';
+import { applyUnary, unaryBackward, unaryOp } from './unary.ts';
 
 const reluBackward = unaryBackward({ name: 'reluBackward', kernel: kernels.reluBackward, second: null });
 
@@ -37,7 +35,7 @@ const tanhOp = unaryOp({ name: 'tanh', kernel: kernels.tanh, cost: 1.2, saved: '
  * ```
  */
 export function relu(x: Tensor): Tensor {
-  return apply(reluOp, [dense(x)], null)[0]!;
+  return applyUnary(reluOp, x);
 }
 
 /**
@@ -53,7 +51,7 @@ export function relu(x: Tensor): Tensor {
  * ```
  */
 export function sigmoid(x: Tensor): Tensor {
-  return apply(sigmoidOp, [dense(x)], null)[0]!;
+  return applyUnary(sigmoidOp, x);
 }
 
 /**
@@ -69,5 +67,5 @@ export function sigmoid(x: Tensor): Tensor {
  * ```
  */
 export function tanh(x: Tensor): Tensor {
-  return apply(tanhOp, [dense(x)], null)[0]!;
+  return applyUnary(tanhOp, x);
 }

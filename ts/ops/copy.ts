@@ -1,7 +1,7 @@
 // Copies: between layouts (contiguous, channelsLast, relayout, clone), between types (to), and in place (copy_, fill_, zero_).
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Kernel, Location } from '../runtime/command.ts';
-import { apply } from '../tensor/apply.ts';
+import { apply, checkReadable } from '../tensor/apply.ts';
 import { emitFill } from '../tensor/create.ts';
 import { checkDType, type DType, elementBytes } from '../tensor/dtype.ts';
 import type { Op } from '../tensor/op.ts';
@@ -116,6 +116,7 @@ export function relayout(x: Tensor, strides: readonly number[]): Tensor {
  * ```
  */
 export function contiguous(x: Tensor): Tensor {
+  checkReadable('contiguous', x);
   return relayout(x, contiguousStrides(x.shape));
 }
 
@@ -131,6 +132,7 @@ export function contiguous(x: Tensor): Tensor {
  * ```
  */
 export function channelsLast(x: Tensor): Tensor {
+  checkReadable('channelsLast', x);
   return x.shape.length === 4 ? relayout(x, channelsLastStrides(x.shape)) : x;
 }
 
@@ -153,6 +155,7 @@ export function dense(x: Tensor): Tensor {
  * ```
  */
 export function clone(x: Tensor): Tensor {
+  checkReadable('clone', x);
   const strides = isDense(x.shape, x.strides) ? x.strides : contiguousStrides(x.shape);
   return apply(relayoutOp, [x], { strides })[0]!;
 }
@@ -204,6 +207,7 @@ const toOp: Op<CastOptions, null> = {
  * ```
  */
 export function to(x: Tensor, dtype: DType): Tensor {
+  checkReadable('to', x);
   return x.dtype === dtype ? x : apply(toOp, [x], { dtype })[0]!;
 }
 
@@ -243,6 +247,7 @@ const scaleImageOp: Op<ScaleOptions, ScaleOptions> = {
  * ```
  */
 export function scaleImage(x: Tensor, scale: number = 1 / 255, shift = 0): Tensor {
+  checkReadable('scaleImage', x);
   return apply(scaleImageOp, [x], { scale, shift })[0]!;
 }
 
@@ -282,6 +287,7 @@ const copyInPlaceOp: Op<null, null> = {
  * ```
  */
 export function copy_(target: Tensor, source: Tensor): Tensor {
+  for (const operand of [target, source]) checkReadable('copy_', operand);
   apply(copyInPlaceOp, [target, to(source, target.dtype)], null);
   return target;
 }
@@ -344,6 +350,7 @@ const fillInPlaceOp: Op<FillOptions, FillOptions> = {
  * ```
  */
 export function fill_(x: Tensor, value: number): Tensor {
+  checkReadable('fill_', x);
   apply(fillInPlaceOp, [x], { value });
   return x;
 }
@@ -360,5 +367,6 @@ export function fill_(x: Tensor, value: number): Tensor {
  * ```
  */
 export function zero_(x: Tensor): Tensor {
+  checkReadable('zero_', x);
   return fill_(x, 0);
 }

@@ -1,4 +1,5 @@
 // Losses: cross-entropy of class scores against labels, negative log-likelihood, mean squared error.
+
 import * as kernels from '../generated/kernels.ts';
 import { NOWHERE } from '../runtime/command.ts';
 import { apply } from '../tensor/apply.ts';
@@ -8,6 +9,7 @@ import { show } from '../tensor/shape.ts';
 import { locationOf, Tensor } from '../tensor/tensor.ts';
 import { contiguous, dense, relayout, to } from './copy.ts';
 import { div, mul, sub } from './elementwise.ts';
+import { printed } from './printed.ts';
 import { sum } from './reduce.ts';
 import { permute, reshape } from './shape.ts';
 import { logSoftmax, type Rows, rowGrid, rowsOf } from './softmax.ts';
@@ -42,7 +44,7 @@ const NLL_OPTIONS = ['weight', 'ignoreIndex', 'reduction'];
 
 function checkReduction(op: string, reduction: unknown): asserts reduction is Reduction {
   if (reduction !== 'mean' && reduction !== 'sum' && reduction !== 'none')
-    throw new RangeError(`${op}: reduction is 'mean', 'sum' or 'none', got ${JSON.stringify(reduction)}`);
+    throw new RangeError(`${op}: reduction is 'mean', 'sum' or 'none', got ${printed(reduction)}`);
 }
 
 // ---- Classes --------------------------------------------------------------------------------------------------------

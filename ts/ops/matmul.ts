@@ -151,7 +151,8 @@ const matmulOp: Op<null, MatmulGeometry> = {
       throw new RangeError(
         `matmul: ${show(a!.shape)} has ${k} columns, ${show(b!.shape)} has ${depth} rows; they must agree`,
       );
-    const batch = broadcastShapes('matmul', a!.shape.slice(0, -2), b!.shape.slice(0, -2));
+    const operands = `matmul: batches of ${show(a!.shape)} and ${show(b!.shape)}`;
+    const batch = broadcastShapes(operands, a!.shape.slice(0, -2), b!.shape.slice(0, -2));
     const geometry = { batch, m, n, k, ...UNBOUNDED, macs: sizeOf(batch) * m * n * k };
     return { geometry, outputs: [{ shape: [...batch, m, n], dtype: 'f32' }] };
   },

@@ -1,5 +1,5 @@
 // Tensors put into larger ones: constant padding, concatenation, stacking. Each part is one copy into its place.
-import { apply } from '../tensor/apply.ts';
+import { apply, checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Op } from '../tensor/op.ts';
 import { normalizeDim, show } from '../tensor/shape.ts';
@@ -57,6 +57,7 @@ const padOp: Op<Omit<PadGeometry, 'shape'>, PadGeometry> = {
  * ```
  */
 export function pad(x: Tensor, padding: readonly number[], options: PadOptions = {}): Tensor {
+  checkReadable('pad', x);
   checkOptions('pad', options, ['value']);
   const rank = x.shape.length;
   if (!Array.isArray(padding) || padding.length % 2 || padding.length > 2 * rank)
@@ -159,9 +160,11 @@ export const concat: typeof cat = cat;
 export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   checkList('stack', tensors);
   const first = tensors[0]!;
-  for (const x of tensors)
+  for (const x of tensors) {
+    checkReadable('stack', x);
     if (show(x.shape) !== show(first.shape))
       throw new RangeError(`stack: shapes ${show(first.shape)} and ${show(x.shape)} differ`);
+  }
   const axis = normalizeDim('stack', dim, first.shape.length + 1);
   return cat(
     tensors.map((x) => unsqueeze(x, axis)),

@@ -1,6 +1,6 @@
 // Max and average pooling of images [N,C,H,W] (or [C,H,W]), channels-last in memory.
 import * as kernels from '../generated/kernels.ts';
-import { apply } from '../tensor/apply.ts';
+import { apply, checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Op, OutputSpec } from '../tensor/op.ts';
 import { channelsLastStrides, show } from '../tensor/shape.ts';
@@ -176,6 +176,7 @@ export function maxPool2d(
   options?: MaxPool2dOptions & { returnIndices?: false | undefined },
 ): Tensor;
 export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions = {}): Tensor | [Tensor, Tensor] {
+  checkReadable('maxPool2d', x);
   checkOptions('maxPool2d', options, MAX_OPTIONS);
   const { returnIndices = false, ...window } = options;
   const images = channelsLast(batched(x));
@@ -253,6 +254,7 @@ const avgPool2dFromGeometryOp: Op<AvgGeometry, AvgGeometry> = {
  * ```
  */
 export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions = {}): Tensor {
+  checkReadable('avgPool2d', x);
   checkOptions('avgPool2d', options, AVG_OPTIONS);
   const { countIncludePad = true, divisorOverride, ...window } = options;
   const settings = { ...window, kernelSize, countIncludePad, divisorOverride };

@@ -1,4 +1,5 @@
 // Reductions over any axes: sum, mean, variance, max, min and where the extrema lie.
+
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Location } from '../runtime/command.ts';
 import { apply } from '../tensor/apply.ts';
@@ -10,6 +11,7 @@ import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { eq } from './compare.ts';
 import { to } from './copy.ts';
 import { div, mul, sub } from './elementwise.ts';
+import { printed } from './printed.ts';
 import {
   axesOf,
   emitPass,
@@ -402,7 +404,7 @@ function position(name: 'argmax' | 'argmin', x: Tensor, options: PositionOptions
   checkOptions(name, options, REDUCE_OPTIONS);
   const { dim } = options;
   if (dim !== undefined && typeof dim !== 'number')
-    throw new TypeError(`${name}: dim must be one number, got ${JSON.stringify(dim)}`);
+    throw new TypeError(`${name}: dim must be one number, got ${printed(dim)}`);
   return apply(POSITION_OPS[name], [x], options)[0]!;
 }
 

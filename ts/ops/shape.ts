@@ -1,5 +1,5 @@
 // Views: another shape over the same memory. What a view cannot say (reshape of a permuted tensor) is copied first.
-import { apply } from '../tensor/apply.ts';
+import { apply, checkReadable } from '../tensor/apply.ts';
 import type { Op, OutputSpec } from '../tensor/op.ts';
 import { checkShape, MAX_RANK, normalizeDim, show, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -106,6 +106,7 @@ function completeShape(op: string, x: Tensor, shape: readonly number[]): number[
  * ```
  */
 export function view(x: Tensor, shape: readonly number[]): Tensor {
+  checkReadable('view', x);
   return apply(viewAsOp, [x], { shape: completeShape('view', x, shape) })[0]!;
 }
 
@@ -122,6 +123,7 @@ export function view(x: Tensor, shape: readonly number[]): Tensor {
  * ```
  */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
+  checkReadable('reshape', x);
   const full = completeShape('reshape', x, shape);
   const possible = x.size === 0 || viewStrides(x.shape, x.strides, full);
   return apply(viewAsOp, [possible ? x : contiguous(x)], { shape: full })[0]!;
@@ -139,6 +141,7 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
  * ```
  */
 export function flatten(x: Tensor, startDim = 0, endDim = -1): Tensor {
+  checkReadable('flatten', x);
   const rank = x.shape.length;
   const start = normalizeDim('flatten', startDim, rank);
   const end = normalizeDim('flatten', endDim, rank);
@@ -174,6 +177,7 @@ const permuteOp = viewOp<{ readonly dims: readonly number[] }>(
  * ```
  */
 export function permute(x: Tensor, dims: readonly number[]): Tensor {
+  checkReadable('permute', x);
   const rank = x.shape.length;
   const order = dims.map((d) => normalizeDim('permute', d, rank));
   if (order.length !== rank || new Set(order).size !== rank)
@@ -195,6 +199,7 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
  * ```
  */
 export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
+  checkReadable('transpose', x);
   const rank = x.shape.length;
   const a = normalizeDim('transpose', dim0, rank);
   const b = normalizeDim('transpose', dim1, rank);
@@ -231,6 +236,7 @@ const squeezeOp = viewOp<Squeezed>(
  * ```
  */
 export function squeeze(x: Tensor, dim?: number): Tensor {
+  checkReadable('squeeze', x);
   const only = dim === undefined ? undefined : normalizeDim('squeeze', dim, x.shape.length);
   return without(x, (i) => x.shape[i] === 1 && (only === undefined || i === only));
 }
@@ -247,6 +253,7 @@ export function squeeze(x: Tensor, dim?: number): Tensor {
  * ```
  */
 export function unsqueeze(x: Tensor, dim: number): Tensor {
+  checkReadable('unsqueeze', x);
   const rank = x.shape.length;
   const at = normalizeDim('unsqueeze', dim, rank + 1);
   if (rank === MAX_RANK) throw new RangeError(`unsqueeze: ${show(x.shape)} already has ${MAX_RANK} dimensions`);
@@ -277,6 +284,7 @@ const expandOp = viewOp<{ readonly shape: readonly number[] }>(
  * ```
  */
 export function expand(x: Tensor, shape: readonly number[]): Tensor {
+  checkReadable('expand', x);
   const shift = Array.isArray(shape) ? shape.length - x.shape.length : 0;
   const full = Array.isArray(shape)
     ? shape.map((extent, i) => (extent === -1 ? (x.shape[i - shift] ?? -1) : extent))
@@ -317,6 +325,7 @@ const narrowOp = viewOp<NarrowOptions>(
  * ```
  */
 export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
+  checkReadable('narrow', x);
   const axis = normalizeDim('narrow', dim, x.shape.length);
   const extent = x.shape[axis] ?? 0;
   const from = start < 0 ? start + extent : start;
@@ -342,6 +351,7 @@ export type SliceRange = readonly [start: number, end?: number] | undefined;
  * ```
  */
 export function slice(x: Tensor, ranges: readonly SliceRange[]): Tensor {
+  checkReadable('slice', x);
   if (ranges.length > x.shape.length)
     throw new RangeError(`slice: ${ranges.length} ranges for a tensor with ${x.shape.length} dimensions`);
   let y = x;
@@ -372,6 +382,7 @@ function cut(bound: number, extent: number): number {
  * ```
  */
 export function select(x: Tensor, dim: number, index: number): Tensor {
+  checkReadable('select', x);
   const axis = normalizeDim('select', dim, x.shape.length);
   const extent = x.shape[axis] ?? 0;
   const at = index < 0 ? index + extent : index;

@@ -1,12 +1,14 @@
 // Softmax and its logarithm along one dimension.
+
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Kernel } from '../runtime/command.ts';
-import { apply } from '../tensor/apply.ts';
+import { apply, checkReadable } from '../tensor/apply.ts';
 import type { Op } from '../tensor/op.ts';
 import { normalizeDim } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { contiguous } from './copy.ts';
 import { mul, sub } from './elementwise.ts';
+import { printed } from './printed.ts';
 import { sum } from './reduce.ts';
 import { permute } from './shape.ts';
 import { checkFloat, exp } from './unary.ts';
@@ -99,7 +101,8 @@ const logSoftmaxOp = rowOp({
 
 /** Applies a function of rows along `dim`: that dimension goes last and back. */
 function alongDim(op: Op<null, Rows>, x: Tensor, dim: number): Tensor {
-  if (typeof dim !== 'number') throw new TypeError(`${op.name}: dim must be a number, got ${JSON.stringify(dim)}`);
+  checkReadable(op.name, x);
+  if (typeof dim !== 'number') throw new TypeError(`${op.name}: dim must be a number, got ${printed(dim)}`);
   const rank = x.shape.length;
   const axis = normalizeDim(op.name, dim, rank);
   if (axis >= rank - 1) return apply(op, [contiguous(x)], null)[0]!;

@@ -1,7 +1,7 @@
 // Functions of one tensor: neg, abs, sqrt, square, reciprocal, exp, log, clamp.
 import * as kernels from '../generated/kernels.ts';
 import type { Kernel } from '../runtime/command.ts';
-import { apply } from '../tensor/apply.ts';
+import { apply, checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Op } from '../tensor/op.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
@@ -42,6 +42,12 @@ export function unaryOp({ name, kernel, cost, saved, gradient }: UnaryRule): Op<
     backward: ({ gradients: [dy], inputs: [x], outputs: [y] }) => [gradient(dy!, (saved === 'y' ? y : x)!)],
     saves: saved ? SAVES[saved] : {},
   };
+}
+
+/** Calls the op of a rule. */
+export function applyUnary(op: Op<null, null>, x: Tensor): Tensor {
+  checkReadable(op.name, x);
+  return apply(op, [dense(x)], null)[0]!;
 }
 
 /** A gradient kernel as an op of its own, dx = f(dy, saved), with the derivatives that second gradients need. */
@@ -115,7 +121,7 @@ const reciprocalOp = unaryOp({
  * ```
  */
 export function neg(x: Tensor): Tensor {
-  return apply(negOp, [dense(x)], null)[0]!;
+  return applyUnary(negOp, x);
 }
 
 /**
@@ -130,7 +136,7 @@ export function neg(x: Tensor): Tensor {
  * ```
  */
 export function abs(x: Tensor): Tensor {
-  return apply(absOp, [dense(x)], null)[0]!;
+  return applyUnary(absOp, x);
 }
 
 /**
@@ -145,7 +151,7 @@ export function abs(x: Tensor): Tensor {
  * ```
  */
 export function sqrt(x: Tensor): Tensor {
-  return apply(sqrtOp, [dense(x)], null)[0]!;
+  return applyUnary(sqrtOp, x);
 }
 
 /**
@@ -160,7 +166,7 @@ export function sqrt(x: Tensor): Tensor {
  * ```
  */
 export function square(x: Tensor): Tensor {
-  return apply(squareOp, [dense(x)], null)[0]!;
+  return applyUnary(squareOp, x);
 }
 
 /**
@@ -175,7 +181,7 @@ export function square(x: Tensor): Tensor {
  * ```
  */
 export function reciprocal(x: Tensor): Tensor {
-  return apply(reciprocalOp, [dense(x)], null)[0]!;
+  return applyUnary(reciprocalOp, x);
 }
 
 /**
@@ -190,7 +196,7 @@ export function reciprocal(x: Tensor): Tensor {
  * ```
  */
 export function exp(x: Tensor): Tensor {
-  return apply(expOp, [dense(x)], null)[0]!;
+  return applyUnary(expOp, x);
 }
 
 /**
@@ -205,7 +211,7 @@ export function exp(x: Tensor): Tensor {
  * ```
  */
 export function log(x: Tensor): Tensor {
-  return apply(logOp, [dense(x)], null)[0]!;
+  return applyUnary(logOp, x);
 }
 
 /** Options of `clamp`; at least one is given. */
@@ -267,5 +273,6 @@ export function clamp(x: Tensor, options: ClampOptions): Tensor {
   if (typeof lo !== 'number' || typeof hi !== 'number')
     throw new TypeError(`clamp: bounds must be numbers, got ${typeof lo} and ${typeof hi}`);
   if (Number.isNaN(lo) || Number.isNaN(hi)) throw new RangeError(`clamp: bounds must not be NaN, got ${lo} and ${hi}`);
+  checkReadable('clamp', x);
   return apply(clampOp, [dense(x)], { lo, hi })[0]!;
 }

@@ -1,4 +1,5 @@
 // Windows that slide over images: the options of pooling and convolution, resolved per axis.
+import { printed } from './printed.ts';
 
 /** One number for both axes, or [vertical, horizontal]. */
 export type Pair = number | readonly [number, number];
@@ -36,9 +37,9 @@ export interface WindowAxis {
 export function pairOf(op: string, name: string, value: Pair, minimum = 1): readonly [number, number] {
   const pair = typeof value === 'number' ? ([value, value] as const) : value;
   if (!Array.isArray(pair) || pair.length !== 2 || !pair.every((each) => typeof each === 'number'))
-    throw new TypeError(`${op}: ${name} must be a number or a pair of numbers, got ${JSON.stringify(value)}`);
+    throw new TypeError(`${op}: ${name} must be a number or a pair of numbers, got ${printed(value)}`);
   if (!pair.every((each) => Number.isInteger(each) && each >= minimum))
-    throw new RangeError(`${op}: ${name} must be a whole number >= ${minimum}, got ${JSON.stringify(value)}`);
+    throw new RangeError(`${op}: ${name} must be a whole number >= ${minimum}, got ${printed(value)}`);
   return pair as unknown as readonly [number, number];
 }
 
