@@ -1,11 +1,18 @@
 // Convolution: every case of the list exactly on integers, in every layout, and against PyTorch on typical numbers.
 import { describe, expect, test } from 'vitest';
+import { backward } from '../../ts/autograd/backward.ts';
+import { assignGradient, gradientOf } from '../../ts/autograd/gradient.ts';
 import { conv2d } from '../../ts/ops/conv2d.ts';
+import { tensor } from '../../ts/tensor/create.ts';
+import { data } from '../../ts/tensor/read.ts';
+import type { Tensor } from '../../ts/tensor/tensor.ts';
 import { type Conv2dCase, type Conv2dInputs, conv2dCases, conv2dInputs, conv2dTolerance } from '../cases/conv2d.ts';
 import { golden } from '../golden/load.ts';
 import { dot, expectClose, expectEqual } from '../reference/compare.ts';
 import * as oracle from '../reference/conv2d.ts';
-import { smallIntegers } from '../reference/values.ts';
+import { tapPosition } from '../reference/geometry.ts';
+import { coordinates, offset, places } from '../reference/indices.ts';
+import { type Shape, smallIntegers } from '../reference/values.ts';
 import { type Input, type Layout, layouts, type Problem, solve, withEngine } from './harness.ts';
 
 withEngine();
@@ -75,4 +82,98 @@ describe('PyTorch', () => {
     expectClose(gradients.weight!, expected.dw!.data, { tolerance: tolerance.dw, label: 'dw' });
     if (inputs.bias) expectClose(gradients.bias!, expected.db!.data, { tolerance: tolerance.db, label: 'db' });
   });
+});
+
+describe('larger than every block: exact on integers', () => {
+  const tasks: Conv2dCase[] = [
+    { name: 'k 360, 136 outputs', x: [2, 40, 17, 19], weight: [136, 40, 3, 3], options: { padding: 1 } },
+    {
+      name: '5,000 pixels',
+      x: [2, 3, 51, 53],
+      weight: [5, 3, 3, 3],
+      options: {
+        padding: [
+          [0, 2],
+          [1, 0],
+        ],
+      },
+    },
+    {
+      name: 'k 1200, stride 2, dilation 2',
+      x: [1, 48, 31, 33],
+      weight: [13, 48, 5, 5],
+      options: { stride: 2, dilation: 2, padding: 4 },
+    },
+    {
+      name: 'groups 3 of 50 outputs',
+      x: [3, 21, 23, 22],
+      weight: [150, 7, 3, 3],
+      options: { groups: 3, stride: [1, 2] },
+    },
+    {
+      name: 'depthwise of 200 channels',
+      x: [1, 200, 21, 20],
+      weight: [200, 1, 3, 3],
+      options: { groups: 200, padding: 'same' },
+    },
+  ];
+
+  /** Every product that reaches one output element, summed. */
+  function outputAt(iy: number, { x, weight, bias, geometry }: Conv2dInputs): number {
+    const [n, o, oh, ow] = coordinates(iy, geometry.y);
+    const [outputs, channels, KH, KW] = geometry.weight;
+    const firstChannel = Math.floor(o / (outputs / geometry.groups)) * channels;
+    let sum = bias ? bias[o]! : 0;
+    for (const [c, kh, kw] of places([channels, KH, KW] as const)) {
+      const [h, w] = [tapPosition(geometry.rows, oh, kh), tapPosition(geometry.columns, ow, kw)];
+      if (h < 0 || w < 0) continue;
+      sum += x[offset([n, firstChannel + c, h, w], geometry.x)]! * weight[offset([o, c, kh, kw], geometry.weight)]!;
+    }
+    return sum;
+  }
+
+  test.each(tasks)('$name', (task) => {
+    const inputs = conv2dInputs(task, smallIntegers);
+    const { y, gradients } = solve(problem(task, inputs));
+    for (let iy = 0; iy < y.length; iy += 97) expect(y[iy]).toBe(outputAt(iy, inputs));
+    const product = dot(y, inputs.dy) - dot(inputs.bias!, gradients.bias!);
+    expect(dot(inputs.x, gradients.x!)).toBe(product);
+    expect(dot(inputs.weight, gradients.weight!)).toBe(product);
+  });
+});
+
+describe('gradients that nobody wants are not computed', () => {
+  test.each(['x', 'weight', 'bias'])('%s alone', (wanted) => {
+    const task = conv2dCases.find(({ name }) => name === '3x3')!;
+    const all = problem(task, conv2dInputs(task, smallIntegers));
+    const inputs = Object.entries(all.inputs).map(([name, input]) => [name, { ...input, constant: name !== wanted }]);
+    const { gradients } = solve({ ...all, inputs: Object.fromEntries(inputs) });
+    expect(Object.keys(gradients)).toEqual([wanted]);
+    expectEqual(gradients[wanted]!, solve(all).gradients[wanted]!, wanted);
+  });
+});
+
+test('second derivatives: the gradient of <dx, u> is the convolution of u', () => {
+  const options = { stride: 2, padding: 1, groups: 2, dilation: [1, 2] as const };
+  const [xShape, wShape] = [
+    [2, 4, 9, 8],
+    [6, 2, 3, 3],
+  ] as const;
+  const geometry = oracle.conv2dGeometry(xShape, wShape, options);
+  const draw = (name: string, shape: Shape): Float32Array => smallIntegers(`second/${name}`, shape);
+  const [u, dyData] = [draw('u', xShape), draw('dy', geometry.y)];
+  const x = tensor(draw('x', xShape), { shape: xShape, requiresGrad: true });
+  const weight = tensor(draw('w', wShape), { shape: wShape, requiresGrad: true });
+  const dy = tensor(dyData, { shape: geometry.y, requiresGrad: true });
+  let dx: Tensor | undefined;
+  x.hooks = [
+    (gradient) => {
+      dx = gradient;
+    },
+  ];
+  backward(conv2d(x, weight, null, options), { gradient: dy, createGraph: true });
+  assignGradient(weight, null);
+  backward(dx!, { gradient: tensor(u, { shape: xShape }) });
+  expectEqual(data(gradientOf(dy)!), oracle.conv2d(u, data(weight), null, geometry), 'd<dx,u>/d dy');
+  expectEqual(data(gradientOf(weight)!), oracle.conv2dWeightGrad(u, dyData, geometry), 'd<dx,u>/d weight');
 });
