@@ -280,7 +280,7 @@ describe('second derivatives through createGraph', () => {
   /** dy/dx as a tensor that can be differentiated again: what reaches x, taken by a hook. */
   function derivative(y: Tensor, x: Tensor): Tensor {
     let reached: Tensor | undefined;
-    const hook = (gradient: Tensor): void => {
+    const hook = (gradient: Tensor): undefined => {
       reached = reached ? add(reached, gradient) : gradient;
     };
     x.hooks = [hook];

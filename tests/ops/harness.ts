@@ -163,10 +163,10 @@ function heldBytes(): number {
 }
 
 /** The eager answer, after checking that captured and replayed answers equal it and that all memory came back. */
-export function solve(problem: Problem): Answer {
+export function solve<Names extends string>(problem: Problem<Names>): Answer {
   const before = heldBytes();
   const answer = scope(() => {
-    const bench = new Bench(problem);
+    const bench = new Bench(problem as Problem);
     const eager = bench.eagerly();
     bench.captured().forEach((captured, i) => {
       expectSameBits(captured, eager, `run ${i + 1} of the captured program`);

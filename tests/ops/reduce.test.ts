@@ -1,10 +1,9 @@
 // Reductions: golden numbers from PyTorch, exact sums over every layout, long reductions in parts, errors.
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { backward } from '../../ts/autograd/backward.ts';
 import { gradientOf } from '../../ts/autograd/gradient.ts';
 import { argmax, argmin, max, mean, min, sum, variance } from '../../ts/ops/reduce.ts';
 import { permute, reshape, slice } from '../../ts/ops/shape.ts';
-import { init, shutdown } from '../../ts/runtime/engine.ts';
 import { tensor, zeros } from '../../ts/tensor/create.ts';
 import { data, item } from '../../ts/tensor/read.ts';
 import { contiguousStrides } from '../../ts/tensor/shape.ts';
@@ -14,11 +13,9 @@ import { golden } from '../golden/load.ts';
 import { expectClose, expectEqual } from '../reference/compare.ts';
 import { reduce, reduceGeometry, reductions } from '../reference/reduce.ts';
 import { integers, type Shape, sizeOf } from '../reference/values.ts';
+import { layouts as everyLayout, solve, withEngine } from './harness.ts';
 
-beforeAll(async () => {
-  await init({ threads: 1, debug: true });
-});
-afterAll(shutdown);
+withEngine();
 
 function run({ op, options }: ReduceCase, x: Tensor): Tensor {
   const { unbiased, ...rest } = options;
@@ -27,18 +24,22 @@ function run({ op, options }: ReduceCase, x: Tensor): Tensor {
   return { sum, mean, max, min }[op](x, rest);
 }
 
-describe('golden', () => {
+describe('golden, in every layout', () => {
   for (const task of reduceCases) {
     test(task.name, () => {
       const { x: values, y: shape, dy } = reduceInputs(task);
       const expected = golden('reduce', task.name);
-      const x = tensor(values, { shape: task.x, requiresGrad: task.op !== 'argmax' });
-      const y = run(task, x);
-      expect(y.shape).toEqual(shape);
-      expectClose(data(y), expected.y.data, { tolerance: reduceTolerance, label: 'y' });
-      if (!expected.dx) return;
-      backward(y, { gradient: tensor(dy, { shape }) });
-      expectClose(data(gradientOf(x)!), expected.dx.data, { tolerance: reduceTolerance, label: 'dx' });
+      for (const layout of everyLayout) {
+        const answer = solve({
+          inputs: { x: { data: values, shape: task.x, layout } },
+          run: ({ x }) => run(task, x),
+          dy: expected.dx && { data: dy, shape },
+        });
+        expect(answer.shape).toEqual(shape);
+        expectClose(answer.y, expected.y.data, { tolerance: reduceTolerance, label: `y ${layout}` });
+        if (expected.dx)
+          expectClose(answer.gradients['x']!, expected.dx.data, { tolerance: reduceTolerance, label: `dx ${layout}` });
+      }
     });
   }
 });
@@ -108,9 +109,10 @@ describe('exact on integers, in every layout', () => {
           expectEqual(data(max(x, options)), reduce(reductions.max, values, shape, options), `${label}max`);
           expectEqual(data(min(x, options)), reduce(reductions.min, values, shape, options), `${label}min`);
           if (Array.isArray(dim)) continue;
-          expectEqual(data(argmax(x, options)), reduce(reductions.argmax, values, shape, options), `${label}argmax`);
+          const along = dim === undefined ? {} : { dim };
+          expectEqual(data(argmax(x, along)), reduce(reductions.argmax, values, shape, along), `${label}argmax`);
           const whole = tensor(values, { shape, dtype: 'i32' });
-          expectEqual(data(argmax(whole, options)), reduce(reductions.argmax, values, shape, options), 'i32 argmax');
+          expectEqual(data(argmax(whole, along)), reduce(reductions.argmax, values, shape, along), 'i32 argmax');
           expectEqual(data(sum(whole, options)), reduce(reductions.sum, values, shape, options), 'i32 sum');
         }
       });
