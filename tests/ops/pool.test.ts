@@ -23,8 +23,6 @@ function problem(
   };
 }
 
-const averages = poolCases.filter(({ op }) => op === 'avg');
-
 /** Whether every quotient is exact: then so is the whole average of integers. */
 function dividesExactly({ geometry }: PoolInputs): boolean {
   const ones = new Float32Array(geometry.x[0] * geometry.x[1] * geometry.x[2] * geometry.x[3]).fill(1);
@@ -33,12 +31,15 @@ function dividesExactly({ geometry }: PoolInputs): boolean {
   return shares.every((share, i) => Number.isInteger(Math.log2(share / inside[i]!)));
 }
 
+/** Cases whose answers to integers are whole or exact fractions; the others are compared with PyTorch alone. */
+const exactCases = poolCases.filter((task) => task.op === 'max' || dividesExactly(poolInputs(task, smallIntegers)));
+const exactAverages = exactCases.filter(({ op }) => op === 'avg');
+
 describe('exact on integers', () => {
-  test.each(poolCases)('$name', (task) => {
+  test.each(exactCases)('$name', (task) => {
     const inputs = poolInputs(task, smallIntegers);
     const { geometry, x, dy } = inputs;
     const max = task.op === 'max';
-    if (!max && !dividesExactly(inputs)) return;
     const y = max ? oracle.maxPool2d(x, geometry) : oracle.avgPool2d(x, geometry);
     const dx = max ? oracle.maxPool2dGrad(dy, x, geometry) : oracle.avgPool2dGrad(dy, geometry);
     layouts.forEach((layout, i) => {
@@ -51,9 +52,8 @@ describe('exact on integers', () => {
 });
 
 describe('adjoint identity of averages, exact where the divisors are powers of two', () => {
-  const exact = averages.filter((task) => dividesExactly(poolInputs(task, smallIntegers)));
-  test('there are enough such cases', () => expect(exact.length).toBeGreaterThanOrEqual(10));
-  test.each(exact)('$name', (task) => {
+  test('there are enough such cases', () => expect(exactAverages.length).toBeGreaterThanOrEqual(10));
+  test.each(exactAverages)('$name', (task) => {
     const inputs = poolInputs(task, smallIntegers);
     const { y, gradients } = solve(problem(task, inputs));
     expect(dot(inputs.x, gradients.x!)).toBe(dot(y, inputs.dy));
