@@ -9,7 +9,7 @@ import { apply, checkReadable } from '../tensor/apply.ts';
 import { allocateTensor } from '../tensor/create.ts';
 import { keep } from '../tensor/lifetime.ts';
 import type { Op } from '../tensor/op.ts';
-import { show } from '../tensor/shape.ts';
+import { contiguousStrides, isDense, show } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 
 /** inputs: buffer (changed), flag (changed), gradient. */
@@ -31,10 +31,15 @@ const accumulateGradOp: Op<null, null> = {
   mutates: [0, 1],
 };
 
-/** Makes the buffer of a leaf's gradient, in the leaf's layout. */
+/** The layout of a leaf's gradient: its own, or row-major for a view that has gaps or repeats itself. */
+function gradientStrides({ shape, strides }: Tensor): readonly number[] {
+  return isDense(shape, strides) ? strides : contiguousStrides(shape);
+}
+
+/** Makes the buffer of a leaf's gradient. */
 function gradientBuffer(leaf: Tensor): Tensor {
   if (!leaf.gradient || !leaf.accumulate) {
-    leaf.gradient = keep(allocateTensor(leaf.shape, 'f32', leaf.strides));
+    leaf.gradient = keep(allocateTensor(leaf.shape, 'f32', gradientStrides(leaf)));
     leaf.accumulate = keep(allocateTensor([], 'i32'));
     setHasGradient(leaf, false);
   }
@@ -52,7 +57,7 @@ export function accumulate(leaf: Tensor, gradient: Tensor): void {
 /** The same out of place: the sum is an op call on the tape, so that the gradient can be differentiated. */
 export function accumulateInGraph(leaf: Tensor, gradient: Tensor): void {
   const before = gradientOf(leaf);
-  leaf.graphGradient = relayout(before ? add(before, gradient) : gradient, leaf.strides);
+  leaf.graphGradient = relayout(before ? add(before, gradient) : gradient, gradientStrides(leaf));
 }
 
 function flagIndex(leaf: Tensor): number {

@@ -60,7 +60,7 @@ export function apply<Options, Geometry>(
   inputs: readonly Operand[],
   options: Options,
 ): readonly Tensor[] {
-  for (const input of inputs) if (input) checkReadable(op.name, input);
+  for (const input of inputs) if (input !== null) checkReadable(op.name, input);
   const { geometry, outputs: specs } = op.infer(inputs, options);
   tape.before(op as OpCall['op'], inputs);
   const outputs = specs.map((spec) => outputTensor(spec, inputs));
