@@ -8,6 +8,8 @@ export interface Tenant {
   readonly arenaBytes: number;
   /** The arena lies at `address` now. */
   moved(address: number): void;
+  /** The memory is gone: the engine was shut down. */
+  lost(): void;
 }
 
 const tenants = new Set<Tenant>();
@@ -50,6 +52,7 @@ export function leave(tenant: Tenant): void {
 }
 
 whenShutDown(() => {
+  for (const tenant of tenants) tenant.lost();
   tenants.clear();
   address = bytes = 0;
 });

@@ -1,7 +1,9 @@
 // captureStep: a hand-written training step (forward, backward, optimiser) is captured at its first call and replayed after.
 import { backward } from '../autograd/backward.ts';
 import { contiguous } from '../ops/copy.ts';
+import { checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
+import { release } from '../tensor/lifetime.ts';
 import { isDense } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './capture.ts';
@@ -47,6 +49,7 @@ export class GradientStep {
 
   /** Computes loss and gradients; returns what the function returned. */
   run(inputs: readonly Tensor[]): Tensor[] {
+    for (const input of inputs) checkReadable('captureStep', input);
     const dense = inputs.map((x) => (isDense(x.shape, x.strides) ? x : contiguous(x)));
     return this.#entry(dense).program.run(dense);
   }
@@ -102,7 +105,7 @@ function matches(entry: Entry, specs: readonly InputSpec[]): boolean {
     entry.specs.length === specs.length &&
     entry.specs.every((spec, i) => sameSpec(spec, specs[i]!)) &&
     entry.captured.modes.every(([module, training]) => module.training === training) &&
-    entry.leaves.every(([leaf, trainable]) => leaf.requiresGrad === trainable)
+    entry.leaves.every(([leaf, trainable]) => leaf.requiresGrad === trainable && !leaf.hooks?.length)
   );
 }
 
@@ -148,10 +151,14 @@ export interface CapturedStep<Result extends StepResult> {
   dispose(): void;
 }
 
+const NEXT_CALL =
+  'released when the next call of the captured step that returned it ended; keep(tensor) makes it stay, item() or data() takes its value out';
+
 /**
  * Captures a training step. The first call with inputs of a new kind (shape, dtype, training or evaluation, which parameters
  * are trainable) writes down forward and backward of `lossFunction` and the update of `optimizer`; every call replays them
- * with one call into wasm each. Results equal the eager ones bit for bit.
+ * with one call into wasm each. Results equal the eager ones bit for bit. What a call returns stays readable until the next
+ * call ends.
  *
  * @param lossFunction returns the loss, or `[loss, ...more]`; must not read values (`item`, `data`)
  * @returns a function that takes a batch, trains on it once and returns the loss
@@ -178,10 +185,13 @@ export function captureStep<Result extends StepResult>(
   const { optimizer } = options;
   const gradients = new GradientStep(lossFunction);
   const update = optimizer && new UpdateStep(optimizer);
+  let before: readonly Tensor[] = [];
   const step = (...inputs: Tensor[]): Result => {
     optimizer?.zeroGrad();
     const results = gradients.run(inputs);
     update?.run();
+    for (const { storage } of before) release(storage, NEXT_CALL);
+    before = results.filter((result) => !inputs.some(({ storage }) => storage === result.storage));
     return (results.length === 1 ? results[0] : results) as Result;
   };
   const dispose = (): void => {

@@ -1,6 +1,7 @@
 // compile: a model in evaluation mode becomes one program for one input shape.
 import { noGrad } from '../autograd/mode.ts';
 import { contiguous } from '../ops/copy.ts';
+import { checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { checkShape, contiguousStrides, show } from '../tensor/shape.ts';
@@ -12,8 +13,9 @@ import { type Plan, Program } from './program.ts';
 /** What compile needs of a model. */
 export interface Compilable {
   forward(x: Tensor): Tensor;
-  readonly training: boolean;
-  train(mode?: boolean): unknown;
+  eval(): unknown;
+  /** Notes the mode of all modules; what it returns puts each back. */
+  rememberModes(): () => void;
 }
 
 /** Options of `compile`. */
@@ -60,6 +62,7 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   const outputs = [captured.result];
   const program = new Program(fuse(captured.calls, outputs), captured.inputs, outputs, { hoist: true });
   const run = (x: Tensor): Tensor => {
+    checkReadable('compile', x);
     if (show(x.shape) !== show(shape) || x.dtype !== dtype)
       throw new RangeError(`compile: this program is for ${dtype} ${show(shape)}, got ${x.dtype} ${show(x.shape)}`);
     return program.run([noGrad(() => contiguous(x))])[0]!;
@@ -68,11 +71,11 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
 }
 
 function inEvaluation<T>(model: Compilable, callback: () => T): T {
-  const { training } = model;
-  model.train(false);
+  const restore = model.rememberModes();
+  model.eval();
   try {
     return callback();
   } finally {
-    model.train(training);
+    restore();
   }
 }

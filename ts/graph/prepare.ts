@@ -56,8 +56,8 @@ export class Prepared {
   /** Bytes of its own program. */
   readonly bytes: number;
   readonly #commands: readonly Command[];
-  readonly #results: readonly Storage[];
-  #versions: number[] = [];
+  #results: readonly Storage[];
+  #versions: number[] | null = null;
   #address = 0;
   #scratch = 0;
 
@@ -88,10 +88,16 @@ export class Prepared {
   /** Runs it if anything it reads has changed since the last time. */
   refresh(): void {
     const current = this.sources.map((source) => source.version);
-    if (this.#versions.length && current.every((version, i) => version === this.#versions[i])) return;
+    if (this.#versions && current.every((version, i) => version === this.#versions![i])) return;
     engine().reserveScratch(this.#scratch);
     engine().run(this.#address, this.#commands.length);
     this.#versions = current;
+  }
+
+  /** Its memory went with the engine. */
+  lost(): void {
+    this.#address = 0;
+    this.#results = [];
   }
 
   /** Gives its memory back. */

@@ -138,7 +138,7 @@ export class Program implements Tenant {
 
   /** Runs on these inputs, whose specs are those of the capture, and returns fresh outputs. */
   run(inputs: readonly Tensor[]): Tensor[] {
-    if (!this.#address) throw new Error('run: this program was disposed');
+    if (!this.#address) throw new Error('run: this program was disposed, or made before shutdown()');
     for (const input of inputs) {
       checkReadable('run', input);
       materialise(input.storage);
@@ -177,14 +177,17 @@ export class Program implements Tenant {
   /** Points the program at these inputs and at fresh outputs. An output that is an input or a parameter is handed back as it is. */
   #bindEnds(inputs: readonly Tensor[]): Tensor[] {
     const bound = new Map<Storage, Storage>();
+    const shifts = new Map<Storage, number>();
     this.#inputs.forEach(({ storage }, i) => {
       const { storage: actual, offset, dtype } = inputs[i]!;
       bound.set(storage, actual);
+      shifts.set(storage, offset);
       this.#bind(storage, actual.address + offset * elementBytes(dtype));
     });
     return this.#outputs.map(({ storage, shape, dtype, strides, offset }) => {
       const target = storage.state === 'planned' ? (bound.get(storage) ?? this.#fresh(storage, bound)) : storage;
-      return new Tensor({ storage: target, shape, dtype, strides, offset });
+      const shift = shifts.get(storage) ?? 0;
+      return new Tensor({ storage: target, shape, dtype, strides, offset: offset + shift });
     });
   }
 
@@ -196,6 +199,12 @@ export class Program implements Tenant {
     bound.set(storage, target);
     this.#bind(storage, target.address);
     return target;
+  }
+
+  lost(): void {
+    this.#prepared?.lost();
+    this.#address = 0;
+    (this as { pinned: readonly Storage[] }).pinned = [];
   }
 
   /** Gives its memory back and unpins what it named. */

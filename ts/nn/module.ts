@@ -2,7 +2,7 @@
 import { isGradEnabled, noGrad } from '../autograd/mode.ts';
 import { noteModule } from '../graph/capture.ts';
 import { copy_ } from '../ops/copy.ts';
-import { setModulePath } from '../tensor/apply.ts';
+import { checkReadable, setModulePath } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import { scope } from '../tensor/lifetime.ts';
 import { show } from '../tensor/shape.ts';
@@ -113,17 +113,22 @@ export abstract class Module {
     for (const [name, value] of Object.entries(this)) if (value instanceof Module) yield [name, value];
   }
 
-  /** This module under `''` and everything below it by dotted path. */
-  *namedModules(prefix = ''): Generator<[string, Module]> {
+  /** This module under `''` and everything below it by dotted path; what is shared, under its first path alone. */
+  *namedModules(prefix = '', seen: Set<Module> = new Set()): Generator<[string, Module]> {
+    if (seen.has(this)) return;
+    seen.add(this);
     yield [prefix, this];
-    for (const [name, child] of this.namedChildren()) yield* child.namedModules(prefix ? `${prefix}.${name}` : name);
+    for (const [name, child] of this.namedChildren()) yield* child.namedModules(join(prefix, name), seen);
   }
 
-  /** All parameters by dotted path. */
+  /** All parameters by dotted path; what is shared, once. */
   *namedParameters(): Generator<[string, Parameter]> {
-    for (const [path, module] of this.namedModules())
-      for (const [name, value] of Object.entries(module))
-        if (value instanceof Parameter) yield [join(path, name), value];
+    const seen = new Set<Parameter>();
+    for (const [name, value] of this.#namedState())
+      if (value instanceof Parameter && !seen.has(value)) {
+        seen.add(value);
+        yield [name, value];
+      }
   }
 
   /** All buffers by dotted path. */
@@ -148,6 +153,14 @@ export abstract class Module {
     return this.train(false);
   }
 
+  /** Notes the mode of this module and of each below; what it returns puts every one back. */
+  rememberModes(): () => void {
+    const modes = [...this.namedModules()].map(([, module]) => [module, module.training] as const);
+    return () => {
+      for (const [module, training] of modes) module.training = training;
+    };
+  }
+
   /** Sets `requiresGrad` of all parameters: `requiresGrad_(false)` freezes. */
   requiresGrad_(value = true): this {
     for (const parameter of this.parameters()) parameter.requiresGrad = value;
@@ -166,12 +179,11 @@ export abstract class Module {
     return state;
   }
 
-  *#namedState(): Generator<[string, Tensor]> {
-    for (const [path, module] of this.namedModules()) {
-      for (const [name, value] of Object.entries(module))
-        if (value instanceof Parameter) yield [join(path, name), value];
-      for (const [name, value] of module.#buffers) yield [join(path, name), value];
-    }
+  /** A shared module or parameter has all its names here, as in PyTorch's files. */
+  *#namedState(prefix = ''): Generator<[string, Tensor]> {
+    for (const [name, value] of Object.entries(this)) if (value instanceof Parameter) yield [join(prefix, name), value];
+    for (const [name, value] of this.#buffers) yield [join(prefix, name), value];
+    for (const [name, child] of this.namedChildren()) yield* child.#namedState(join(prefix, name));
   }
 
   /**
@@ -194,7 +206,7 @@ export abstract class Module {
     for (const { name, target, source } of pairs) checkFits(name, target, source);
     noGrad(() => {
       for (const { target, source } of pairs) {
-        skipInitialisation(target);
+        if (source.storage !== target.storage) skipInitialisation(target);
         copy_(target, source);
       }
     });
@@ -226,6 +238,7 @@ function listed(kind: string, names: readonly string[]): string {
 
 function checkFits(name: string, target: Tensor, source: unknown): void {
   if (!(source instanceof Tensor)) throw new TypeError(`loadStateDict: '${name}' is not a Tensor`);
+  checkReadable('loadStateDict', source);
   if (show(source.shape) !== show(target.shape))
     throw new RangeError(
       `loadStateDict: '${name}' has shape ${show(source.shape)}, the model expects ${show(target.shape)}`,

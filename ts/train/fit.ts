@@ -101,7 +101,7 @@ export async function fit(net: Module, options: FitOptions): Promise<EpochResult
   const { epochs } = checkFit(options);
   const trainer = new Trainer(net, options);
   const history: EpochResult[] = [];
-  const { training } = net;
+  const restore = net.rememberModes();
   try {
     for (let epoch = 1; epoch <= epochs; epoch++) {
       const result = await trainer.epoch(epoch);
@@ -111,7 +111,7 @@ export async function fit(net: Module, options: FitOptions): Promise<EpochResult
     }
   } finally {
     trainer.dispose();
-    net.train(training);
+    restore();
   }
   return history;
 }

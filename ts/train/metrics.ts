@@ -6,7 +6,10 @@ import type { Module } from '../nn/module.ts';
 import { eq } from '../ops/compare.ts';
 import { contiguous } from '../ops/copy.ts';
 import { argmax, sum } from '../ops/reduce.ts';
+import { CaptureError } from '../runtime/errors.ts';
 import { checkOptions } from '../tensor/create.ts';
+import { scope } from '../tensor/lifetime.ts';
+import { show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** Batches of inputs and targets: a DataLoader, or any array of pairs. */
@@ -54,11 +57,25 @@ interface Results {
   correct: Tensor | undefined;
 }
 
-/** Forward passes of a model in evaluation mode, one program per kind of input. */
+/** Disposes results, except one that is the batch itself: the output of a model that only reshapes. */
+function disposeResults(results: Results, batch: readonly Tensor[]): void {
+  for (const result of Object.values(results) as (Tensor | undefined)[])
+    if (result && !batch.some(({ storage }) => storage === result.storage)) result.dispose();
+}
+
+/** One program for one kind of batch. */
+interface Entry {
+  readonly specs: readonly InputSpec[];
+  readonly names: readonly (keyof Results)[];
+  readonly program: Program;
+}
+
+/** Forward passes of a model in evaluation mode, one program per kind of input; eager if the model reads values. */
 export class Evaluator {
   readonly #net: Module;
   readonly #loss: LossFunction | undefined;
-  #entries: { specs: InputSpec[]; names: (keyof Results)[]; program: Program }[] = [];
+  #entries: Entry[] = [];
+  #eager = false;
 
   constructor(net: Module, loss?: LossFunction) {
     this.#net = net;
@@ -70,9 +87,9 @@ export class Evaluator {
     const tally = new Tally();
     this.#inEvaluation(() => {
       for (const batch of batches) {
-        const { output, loss, correct } = this.#forward(batch);
-        tally.add(batch[0].shape[0]!, loss?.item() ?? Number.NaN, correct?.item());
-        for (const result of [output, loss, correct]) result?.dispose();
+        const results = this.#forward(batch);
+        tally.add(batch[0].shape[0]!, results.loss?.item() ?? Number.NaN, results.correct?.item());
+        disposeResults(results, batch);
       }
     });
     return tally.result;
@@ -82,9 +99,9 @@ export class Evaluator {
   visit(batches: Batches, visit: (output: Tensor, target: Tensor) => void): void {
     this.#inEvaluation(() => {
       for (const batch of batches) {
-        const { output, loss, correct } = this.#forward(batch);
-        visit(output, batch[1]);
-        for (const result of [output, loss, correct]) result?.dispose();
+        const results = this.#forward(batch);
+        visit(results.output, batch[1]);
+        disposeResults(results, batch);
       }
     });
   }
@@ -95,36 +112,39 @@ export class Evaluator {
   }
 
   #inEvaluation(callback: () => void): void {
-    const { training } = this.#net;
+    const restore = this.#net.rememberModes();
     this.#net.eval();
     try {
       noGrad(callback);
     } finally {
-      this.#net.train(training);
+      restore();
     }
   }
 
-  #forward(batch: readonly [Tensor, Tensor]): Results {
-    const inputs = batch.map(contiguous);
+  #forward([x, y]: readonly [Tensor, Tensor]): Results {
+    if (!this.#eager)
+      try {
+        return this.#replay([contiguous(x), contiguous(y)]);
+      } catch (error) {
+        if (!(error instanceof CaptureError)) throw error;
+        this.#eager = true;
+      }
+    return scope(() => this.#results(x, y));
+  }
+
+  #replay(inputs: readonly Tensor[]): Results {
     const specs = inputs.map(inputSpec);
     let entry = this.#entries.find((each) => each.specs.every((spec, i) => sameSpec(spec, specs[i]!)));
-    if (!entry) {
-      const { calls, inputs: standIns, result } = capture(specs, (x, y) => this.#results(x!, y!));
-      const names = (Object.keys(result) as (keyof Results)[]).filter((name) => result[name]);
-      entry = {
-        specs,
-        names,
-        program: new Program(
-          calls,
-          standIns,
-          names.map((name) => result[name]!),
-        ),
-      };
-      this.#entries.push(entry);
-    }
-    const { names, program } = entry;
-    const outputs = program.run(inputs);
-    return Object.fromEntries(names.map((name, i) => [name, outputs[i]!])) as unknown as Results;
+    if (!entry) this.#entries.push((entry = this.#capture(specs)));
+    const outputs = entry.program.run(inputs);
+    return Object.fromEntries(entry.names.map((name, i) => [name, outputs[i]!])) as unknown as Results;
+  }
+
+  #capture(specs: readonly InputSpec[]): Entry {
+    const { calls, inputs, result } = capture(specs, (x, y) => this.#results(x!, y!));
+    const names = (Object.keys(result) as (keyof Results)[]).filter((name) => result[name]);
+    const outputs = names.map((name) => result[name]!);
+    return { specs, names, program: new Program(calls, inputs, outputs) };
   }
 
   #results(x: Tensor, y: Tensor): Results {
@@ -168,7 +188,7 @@ export function evaluate(net: Module, batches: Batches, options: EvaluateOptions
 /**
  * Confusion matrix: entry [i][j] counts samples of class i whose largest output is j.
  *
- * @throws RangeError for a label outside 0 .. classes - 1
+ * @throws RangeError for a label outside 0 .. classes - 1, or a model with another number of outputs
  * @example
  * ```ts
  * import { init, tensor, zeros } from 'feathermap';
@@ -180,10 +200,14 @@ export function evaluate(net: Module, batches: Batches, options: EvaluateOptions
  * ```
  */
 export function confusionMatrix(net: Module, batches: Batches, classes: number): number[][] {
+  if (!Number.isInteger(classes) || classes < 1)
+    throw new RangeError(`confusionMatrix: classes must be a whole number >= 1, got ${classes}`);
   const counts = Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
   const evaluator = new Evaluator(net);
   try {
     evaluator.visit(batches, (output, target) => {
+      if (output.ndim !== 2 || output.shape[1] !== classes)
+        throw new RangeError(`confusionMatrix: output ${show(output.shape)} has no row of ${classes} class scores`);
       const predicted = argmax(output, { dim: 1 }).data();
       target.data().forEach((label, i) => {
         const row = counts[label];
