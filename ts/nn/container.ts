@@ -14,29 +14,28 @@ import { Module } from './module.ts';
  * ```
  */
 export class Sequential extends Module {
-  readonly [index: `${number}`]: Module;
-  readonly #layers: readonly Module[];
+  /** A module can be replaced: `net[3] = new nn.Linear(84, 5)`. */
+  [index: number]: Module;
+  /** Number of modules. */
+  readonly length: number;
 
   constructor(...layers: Module[]) {
     super();
     layers.forEach((layer, i) => {
       if (!(layer instanceof Module))
         throw new TypeError(`Sequential: argument ${i} is not a Module, got ${typeof layer}`);
-      (this as Record<string, unknown>)[i] = layer;
+      this[i] = layer;
     });
-    this.#layers = layers;
+    this.length = layers.length;
   }
 
-  /** Number of modules. */
-  get length(): number {
-    return this.#layers.length;
-  }
-
-  [Symbol.iterator](): Iterator<Module> {
-    return this.#layers[Symbol.iterator]();
+  *[Symbol.iterator](): Generator<Module> {
+    for (let i = 0; i < this.length; i++) yield this[i]!;
   }
 
   forward(x: Tensor): Tensor {
-    return this.#layers.reduce((value, layer) => layer.forward(value), x);
+    let value = x;
+    for (const layer of this) value = layer.forward(value);
+    return value;
   }
 }

@@ -2,7 +2,7 @@ import { type Conv2dOptions, conv2d } from '../ops/conv2d.ts';
 import { pairOf } from '../ops/window.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { checkSizes } from './checks.ts';
+import { checkSizes, showOptions } from './checks.ts';
 import { Module } from './module.ts';
 import { Parameter, uniformInitialiser } from './parameter.ts';
 
@@ -61,9 +61,7 @@ export class Conv2d extends Module {
   override extraRepr(): string {
     const [out, inPerGroup, height, width] = this.weight.shape as [number, number, number, number];
     const { groups = 1, ...rest } = this.options;
-    const options = Object.entries({ ...rest, ...(groups > 1 ? { groups } : {}) }).map(
-      ([key, value]) => `, ${key}=${JSON.stringify(value)}`,
-    );
-    return `${inPerGroup * groups}, ${out}, kernelSize=[${height},${width}]${options.join('')}${this.bias ? '' : ', bias=false'}`;
+    const options = { ...rest, groups: groups > 1 ? groups : undefined, bias: this.bias ? undefined : false };
+    return `${inPerGroup * groups}, ${out}, kernelSize=[${height},${width}]${showOptions(options)}`;
   }
 }

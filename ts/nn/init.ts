@@ -37,8 +37,15 @@ function fans(name: string, { shape }: Tensor): { fanIn: number; fanOut: number 
 
 /** Fills a tensor as a whole: its own initialiser, if it has not run yet, need not. */
 function overwrite(tensor: Tensor, fill: (tensor: Tensor) => unknown): Tensor {
+  const { storage } = tensor;
+  const { initialise } = storage;
   skipInitialisation(tensor);
-  noGrad(() => fill(tensor));
+  try {
+    noGrad(() => fill(tensor));
+  } catch (error) {
+    if (storage.state === 'lazy') storage.initialise = initialise;
+    throw error;
+  }
   return tensor;
 }
 

@@ -6,6 +6,7 @@ import { dropout } from '../ops/random.ts';
 import { flatten } from '../ops/shape.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { showOptions } from './checks.ts';
 import { Module } from './module.ts';
 
 /** max(x, 0), NaN kept. Source: torch.nn.ReLU. */
@@ -86,7 +87,7 @@ export class MaxPool2d extends Module {
   }
 
   override extraRepr(): string {
-    return `kernelSize=${JSON.stringify(this.kernelSize)}`;
+    return `kernelSize=${JSON.stringify(this.kernelSize)}${showOptions(this.options)}`;
   }
 }
 
@@ -107,6 +108,6 @@ export class AvgPool2d extends Module {
   }
 
   override extraRepr(): string {
-    return `kernelSize=${JSON.stringify(this.kernelSize)}`;
+    return `kernelSize=${JSON.stringify(this.kernelSize)}${showOptions(this.options)}`;
   }
 }

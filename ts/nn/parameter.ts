@@ -40,8 +40,8 @@ function outsideCapture(callback: () => void): void {
 }
 
 /** For whoever overwrites a parameter as a whole: its random numbers need not be drawn. */
-export function skipInitialisation(tensor: Tensor): void {
-  tensor.storage.initialise = null;
+export function skipInitialisation({ size, storage }: Tensor): void {
+  if (4 * size === storage.bytes) storage.initialise = null;
 }
 
 /** Uniform in [-bound, bound). */
