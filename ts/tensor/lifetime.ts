@@ -162,7 +162,7 @@ export function keep<T extends Tensor>(tensor: T): T {
 
 /** All tensors in a value: itself, in arrays, in plain objects. */
 function* tensorsIn(value: unknown, depth = 0): Generator<Tensor> {
-  if (value === null || typeof value !== 'object' || depth > 4) return;
+  if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value) || depth > 4) return;
   if ('storage' in value && 'strides' in value) yield value as Tensor;
   else for (const inner of Object.values(value)) yield* tensorsIn(inner, depth + 1);
 }

@@ -208,7 +208,7 @@ export function confusionMatrix(net: Module, batches: Batches, classes: number):
     evaluator.visit(batches, (output, target) => {
       if (output.ndim !== 2 || output.shape[1] !== classes)
         throw new RangeError(`confusionMatrix: output ${show(output.shape)} has no row of ${classes} class scores`);
-      const predicted = argmax(output, { dim: 1 }).data();
+      const predicted = scope(() => argmax(output, { dim: 1 }).data());
       target.data().forEach((label, i) => {
         const row = counts[label];
         if (!row) throw new RangeError(`confusionMatrix: label ${label} is out of range, expected 0 to ${classes - 1}`);
