@@ -381,7 +381,7 @@ function zeroPixels(to: usize, stride: usize, pixels: i32, count: i32): void {
 }
 
 /** Copies `count` floats, rounded up to four. */
-function copy(to: usize, from: usize, count: i32): void {
+export function copy(to: usize, from: usize, count: i32): void {
   for (; count > 12; count -= 16) {
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
@@ -398,7 +398,7 @@ function copy(to: usize, from: usize, count: i32): void {
 }
 
 /** Writes `count` zeros, rounded up to four. */
-function zero(to: usize, count: i32): void {
+export function zero(to: usize, count: i32): void {
   const none = i32x4.splat(0);
   for (; count > 0; count -= 4) {
     v128.store(to, none);

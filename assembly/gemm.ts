@@ -54,10 +54,35 @@ function stripRows(): i32 {
   return ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
 }
 
-/** `rows` rows of A times one panel. Rows are dealt to strips evenly: 13 is 5 + 4 + 4, not 6 + 6 + 1. */
+/** `rows` rows of A, each contiguous, times one panel. */
+// @ts-ignore: decorator
+@inline
 export function multiplyPanel(
   rows: i32,
   k: i32,
+  a: usize,
+  lda: usize,
+  b: usize,
+  init: usize,
+  ldi: usize,
+  c: usize,
+  ldc: usize,
+  columns: i32,
+  lo: f32,
+  hi: f32,
+): void {
+  multiplyRuns(rows, 1, k, 0, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
+}
+
+/**
+ * Rows of A, each `runs` runs of k floats (`jump` as the micro-kernels take it), times one panel. Rows are dealt to strips evenly:
+ * 13 is 5 + 4 + 4, not 6 + 6 + 1.
+ */
+export function multiplyRuns(
+  rows: i32,
+  runs: i32,
+  k: i32,
+  jump: usize,
   a: usize,
   lda: usize,
   b: usize,
@@ -75,7 +100,7 @@ export function multiplyPanel(
   for (let strip = 0; strip < strips; strip++) {
     const height = taller > 0 ? low + 1 : low;
     taller--;
-    multiplyStrip(height, k, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
+    multiplyStrip(height, runs, k, jump, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
     a += <usize>height * lda;
     init += <usize>height * ldi;
     c += <usize>height * ldc;

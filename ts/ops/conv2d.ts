@@ -16,6 +16,8 @@ import {
   checkFloat,
   emitPack,
   evenBlock,
+  KC,
+  LEAST_COLUMNS,
   MAC_NANOSECONDS,
   productBlocks,
   scratchRows,
@@ -216,7 +218,134 @@ interface Convolution {
 }
 
 /** Emits y = all phases of a convolution of x. */
-function emitConvolution(emit: Emitter, { y, x, panels, phases, step, spread, groups, lo, hi }: Convolution): void {
+function emitConvolution(emit: Emitter, convolution: Convolution): void {
+  const phases = rowPhases(convolution);
+  if (phases) emitRowConvolution(emit, convolution, phases);
+  else emitPatchConvolution(emit, convolution);
+}
+
+/** A phase whose patches are `runs` runs of `taps` taps each, one in every dilation-th source row. */
+interface RowPhase {
+  readonly rows: number;
+  readonly columns: number;
+  readonly offset: number;
+  readonly depth: number;
+  readonly runs: number;
+  readonly taps: number;
+  readonly dy: number;
+  readonly dx: number;
+  readonly dilation: number;
+}
+
+/** The phase in that form, if it has it. */
+function rowPhase({ rows, columns, offset, taps }: Phase, channels: number): RowPhase | null {
+  const runs = runsOf(taps, true);
+  const [dy, dx, length] = runs[0] ?? [0, 0, 0];
+  const dilation = runs.length > 1 ? runs[1]![0] - dy : 0;
+  const regular = runs.every(([y, x, count], r) => y === dy + r * dilation && x === dx && count === length);
+  const depth = taps.length * channels;
+  return regular ? { rows, columns, offset, depth, runs: runs.length, taps: length, dy, dx, dilation } : null;
+}
+
+/** All phases in that form, or null if patches have to be gathered: gaps between taps or channels, or rows too short for strips. */
+function rowPhases({ x, phases, groups }: Convolution): RowPhase[] | null {
+  const source = sourceOf(x, groups);
+  if (!isAdjacent(source)) return null;
+  const rows = phases.map((phase) => rowPhase(phase, source.channels));
+  const dilation = Math.max(1, ...rows.map((phase) => phase?.dilation ?? 0));
+  const fits = (phase: RowPhase | null): phase is RowPhase =>
+    phase !== null && phase.columns >= LEAST_ROW && (phase.runs < 2 || phase.dilation === dilation);
+  return rows.every(fits) ? rows : null;
+}
+
+/** Outputs per row below which patches of several rows make better strips. */
+const LEAST_ROW = 4;
+/** Columns of a tile at most, and outputs that it should have before its channels are divided. */
+const MOST_COLUMNS = 120;
+const LEAST_PIXELS = 48;
+/** Floats of source rows that a tile reads, about: half a second-level cache. */
+const WINDOW_FLOATS = 40960;
+
+/** Tile sizes of a convolution by rows. */
+function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, channels: number, n: number) {
+  const most = (of: (phase: RowPhase) => number) => Math.max(...phases.map(of));
+  const [rows, columns, k] = [
+    most((p) => p.rows),
+    most((p) => p.columns),
+    Math.max(
+      1,
+      most((p) => p.depth),
+    ),
+  ];
+  const tileColumns = Math.min(columns, evenBlock(columns, MOST_COLUMNS, 12));
+  const line = 4 * Math.ceil((((tileColumns - 1) * stepX + most((p) => p.taps)) * channels) / 4);
+  const halo = most((p) => (p.runs - 1) * p.dilation);
+  const fewest = Math.min(rows, Math.ceil(LEAST_PIXELS / tileColumns));
+  const share = Math.floor(TILE_MACS / (fewest * tileColumns * k) / 8) * 8;
+  const nc = evenBlock(n, Math.max(LEAST_COLUMNS, share), 8);
+  const affordable = Math.floor(TILE_MACS / (tileColumns * k * Math.min(n, nc)));
+  const room = Math.floor((WINDOW_FLOATS / line - halo - 1) / stepY) + 1;
+  const tileRows = evenBlock(rows, Math.max(fewest, Math.min(affordable, room)), 1);
+  const scratch = 4 * (kernels.WINDOW_HEAD + ((tileRows - 1) * stepY + Math.max(0, halo) + 1) * line + 4);
+  return { tileRows, tileColumns, nc, kc: KC, scratch };
+}
+
+function emitRowConvolution(emit: Emitter, convolution: Convolution, phases: readonly RowPhase[]): void {
+  const { y, x, panels, step, spread, lo, hi } = convolution;
+  const { height, width, xImage, xRow, channels } = sourceOf(x, 1);
+  const images = y.shape[0]!;
+  const n = y.shape[1]!;
+  const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
+  const words: number[] = [];
+  let k = 0;
+  for (const { rows, columns, offset, depth, runs, taps, dy, dx } of phases) {
+    words.push(rows, columns, offset, k, runs, taps, dy, dx);
+    k += depth;
+  }
+  const { scratch, ...blocks } = rowBlocks(phases, step[0], step[1], channels, n);
+  const tiles = phases.map(
+    ({ rows, columns }) => Math.ceil(rows / blocks.tileRows) * Math.ceil(columns / blocks.tileColumns),
+  );
+  const macs = phases.reduce((sum, { rows, columns, depth }) => sum + images * rows * columns * n * depth, 0);
+  emit.command(
+    kernels.convolveRows,
+    {
+      y: locationOf(y),
+      x: locationOf(x),
+      panels,
+      phases: emit.table(words),
+      phaseCount: phases.length,
+      images,
+      height,
+      width,
+      channels,
+      xImage,
+      xRow,
+      stepY: step[0],
+      stepX: step[1],
+      dilation: Math.max(1, ...phases.map(({ dilation }) => dilation)),
+      n,
+      yImage,
+      yRow: yRow * spread[0],
+      yColumn: yColumn * spread[1],
+      k,
+      ...blocks,
+      lo,
+      hi,
+    },
+    {
+      tiles: images * tiles.reduce((sum, count) => sum + count, 0) * Math.ceil(n / blocks.nc),
+      work: macs * MAC_NANOSECONDS,
+      scratch,
+    },
+  );
+}
+
+/** The same, with patches gathered tile by tile. */
+function emitPatchConvolution(
+  emit: Emitter,
+  { y, x, panels, phases, step, spread, groups, lo, hi }: Convolution,
+): void {
   const source = sourceOf(x, groups);
   const images = y.shape[0]!;
   const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;

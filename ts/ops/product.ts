@@ -13,13 +13,13 @@ export const MAC_NANOSECONDS = 0.05;
 /** Rows of a tile: with KC floats each they fill a part of the second-level cache (60 x 640 floats are 150 KB). */
 const MC = 60;
 /** Length of a k block: eight columns of it (20 KB) stay in the first-level cache. */
-const KC = 640;
+export const KC = 640;
 /** Strips are at most six rows high, five in the plain build; sixty is a multiple of both, twelve of the taller. */
 const ROW_STEP = 12;
 /** Multiply-adds of a tile, about: 0.4 ms at full speed. */
 export const TILE_MACS = 8e6;
 /** Narrower tiles would gather or transpose their rows too often for what they multiply. */
-const LEAST_COLUMNS = 64;
+export const LEAST_COLUMNS = 64;
 /** Floats packed per tile, about; four panels go together where n is innermost. */
 const PACK_TILE = 32768;
 
