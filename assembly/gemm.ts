@@ -50,7 +50,7 @@ export function scratchRowBytes(k: i32): usize {
 /** Rows of the tallest strip that pays: six fit the registers with fused multiply-add, five where products need one too. */
 // @ts-ignore: decorator
 @inline
-function stripRows(): i32 {
+export function stripRows(): i32 {
   return ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
 }
 

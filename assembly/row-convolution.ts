@@ -11,9 +11,9 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { copy, zero } from './convolution';
-import { multiplyRuns } from './gemm';
-import { runJump } from './generated/micro-kernels';
-import { panelBytes } from './pack';
+import { multiplyRuns, stripRows } from './gemm';
+import { multiplyOuter, runJump } from './generated/micro-kernels';
+import { panelBytes, transposeBlock } from './pack';
 
 
 @unmanaged
@@ -37,6 +37,7 @@ export class ConvolveRowsArgs {
   stepX: i32;
   /** Source rows from one run of a patch to the next. */
   dilation: i32;
+  /** Output channels. */
   n: i32;
   /** Elements between neighbouring images, rows and columns of a phase in y. */
   yImage: i32;
@@ -57,6 +58,19 @@ export const ROW_PHASE_WORDS: i32 = 8;
 /** Floats of scratch in front of the window. */
 export const WINDOW_HEAD: i32 = 16;
 
+/** Where windows are cut from; both kernels have these fields in common and hand them on. */
+@unmanaged
+class RowSource {
+  height: i32;
+  width: i32;
+  channels: i32;
+  xImage: i32;
+  xRow: i32;
+  stepY: i32;
+  stepX: i32;
+  dilation: i32;
+}
+
 /** One phase as read from the table. */
 @unmanaged
 class RowPhase {
@@ -70,7 +84,7 @@ class RowPhase {
   dx: i32;
 }
 
-/** What a tile computes, and from where; lies in scratch. */
+/** A block of outputs, and where its source rows lie; in scratch. */
 @unmanaged
 class Window {
   /** Address of what the first column reads in source row 0, and bytes between source rows. Rows outside are never read. */
@@ -123,35 +137,44 @@ function convolveWindow(args: ConvolveRowsArgs, phase: RowPhase, image: i32, i: 
   window.columns = min(args.tileColumns, phase.columns - j);
   window.channels = min(args.nc, args.n - n);
   window.y = args.y + ((<usize>(phase.offset + image * args.yImage + i * args.yRow + j * args.yColumn + n)) << 2);
-  const x = args.x + ((<usize>(image * args.xImage)) << 2);
-  openWindow(args, phase, window, x, j * args.stepX + phase.dx, to + WINDOW_HEAD * 4);
+  openWindow(
+    changetype<RowSource>(changetype<usize>(args) + offsetof<ConvolveRowsArgs>('height')),
+    window,
+    args.x + ((<usize>(image * args.xImage)) << 2),
+    j * args.stepX + phase.dx,
+    phase.runs,
+    phase.taps,
+    to + WINDOW_HEAD * 4,
+  );
   multiplyWindow(args, phase, window, args.panels + <usize>(n >> 3) * panelBytes(args.k));
 }
 
 /** Finds the source rows of a window that begins at column x, or copies them with zeros at both ends. */
-function openWindow(args: ConvolveRowsArgs, phase: RowPhase, window: Window, image: usize, x: i32, to: usize): void {
-  const span = (window.columns - 1) * args.stepX + phase.taps;
-  window.rowBytes = (<usize>args.xRow) << 2;
-  window.source = image + ((<usize>(x * args.channels)) << 2);
-  if (x >= 0 && x + span <= args.width) return;
-  const first = max(0, window.top);
-  const reach = (window.rows - 1) * args.stepY + (phase.runs - 1) * args.dilation;
-  const rowBytes = (<usize>((span * args.channels + 3) & ~3)) << 2;
-  const last = min(args.height, window.top + reach + 1);
-  const left = min(span, max(0, -x));
-  const inside = max(0, min(args.width, x + span) - max(x, 0));
-  let from = image + ((<usize>(first * args.xRow + max(x, 0) * args.channels)) << 2);
-  let target = to;
-  for (let row = first; row < last; row++) {
-    zero(target, left * args.channels);
-    const rest = (left + inside) * args.channels;
-    copy(target + ((<usize>(left * args.channels)) << 2), from, inside * args.channels);
-    zero(target + ((<usize>rest) << 2), span * args.channels - rest);
-    from += window.rowBytes;
-    target += rowBytes;
+function openWindow(source: RowSource, window: Window, image: usize, x: i32, runs: i32, taps: i32, to: usize): void {
+  const channels = source.channels;
+  const span = (window.columns - 1) * source.stepX + taps;
+  const xRow = (<usize>source.xRow) << 2;
+  if (x >= 0 && x + span <= source.width) {
+    window.source = image + ((<usize>(x * channels)) << 2);
+    window.rowBytes = xRow;
+    return;
   }
+  const first = max(0, window.top);
+  const last = min(source.height, window.top + (window.rows - 1) * source.stepY + (runs - 1) * source.dilation + 1);
+  const rowBytes = (<usize>((span * channels + 3) & ~3)) << 2;
+  const left = min(span, max(0, -x)) * channels;
+  const inside = max(0, min(source.width, x + span) - max(x, 0)) * channels;
+  const right = span * channels - left - inside;
   window.source = to - <usize>first * rowBytes;
   window.rowBytes = rowBytes;
+  let from = image + <usize>first * xRow + ((<usize>(max(x, 0) * channels)) << 2);
+  for (let row = first; row < last; row++) {
+    zero(to, left);
+    copy(to + ((<usize>left) << 2), from, inside);
+    zero(to + ((<usize>(left + inside)) << 2), right);
+    from += xRow;
+    to += rowBytes;
+  }
 }
 
 /** Block by block of k: several whole runs, or equal pieces of one. */
@@ -252,5 +275,125 @@ function multiplyRows(
     );
     c += (<usize>args.yRow) << 2;
     top += args.stepY;
+  }
+}
+
+
+@unmanaged
+export class ConvolveRowsWeightGradArgs {
+  /** [splits][n][k]: a partial sum per split of the output rows; the gradient itself if there is one split. */
+  dw: Output;
+  x: Input;
+  /** Channels-last and dense. */
+  dy: Input;
+  images: i32;
+  /** Extent of dy. */
+  rows: i32;
+  columns: i32;
+  height: i32;
+  width: i32;
+  channels: i32;
+  xImage: i32;
+  xRow: i32;
+  stepY: i32;
+  stepX: i32;
+  dilation: i32;
+  n: i32;
+  /** Kernel: runs, taps per run, source row and column of the first tap for output 0, 0. */
+  runs: i32;
+  taps: i32;
+  top: i32;
+  left: i32;
+  /** Output rows, counted over all images, per split; and at most per window. */
+  splitRows: i32;
+  tileRows: i32;
+}
+
+/**
+ * dw[n, k] = sum over pixels of dy[pixel, n] * patch[pixel, k]. Tiles: ceil(images x rows / splitRows).
+ * Scratch per lane, floats: k x (n rounded up to 8) + WINDOW_HEAD + source rows of a window x (its columns x channels rounded up to
+ * 4) + 4.
+ */
+export function convolveRowsWeightGrad(args: ConvolveRowsWeightGradArgs, first: i32, last: i32, lane: i32): void {
+  const k = args.runs * args.taps * args.channels;
+  const ldc = (<usize>((args.n + 7) & ~7)) << 2;
+  const sums = scratch(lane);
+  const window = changetype<Window>(sums + <usize>k * ldc);
+  for (let split = first; split < last; split++) {
+    zero(sums, (<i32>ldc >> 2) * k);
+    const end = min(args.images * args.rows, (split + 1) * args.splitRows);
+    let row = split * args.splitRows;
+    while (row < end) {
+      const i = row % args.rows;
+      window.rows = min(args.tileRows, min(args.rows - i, end - row));
+      addWindow(args, window, row / args.rows, i, sums, ldc);
+      row += window.rows;
+    }
+    storeTransposed(args.dw + ((<usize>(split * args.n * k)) << 2), sums, ldc, k, args.n);
+  }
+}
+
+/** Adds the products of the window's pixels, from output row i of an image on. */
+function addWindow(args: ConvolveRowsWeightGradArgs, window: Window, image: i32, i: i32, sums: usize, ldc: usize): void {
+  const source = changetype<RowSource>(changetype<usize>(args) + offsetof<ConvolveRowsWeightGradArgs>('height'));
+  const x = args.x + ((<usize>(image * args.xImage)) << 2);
+  window.top = i * args.stepY + args.top;
+  window.columns = args.columns;
+  openWindow(source, window, x, args.left, args.runs, args.taps, changetype<usize>(window) + WINDOW_HEAD * 4);
+  const dy = args.dy + ((<usize>((image * args.rows + i) * args.columns * args.n)) << 2);
+  const k = args.taps * args.channels;
+  let top = window.top;
+  for (let run = 0; run < args.runs; run++) {
+    // Output rows first .. last - 1 have this kernel row inside the source.
+    const first = top < 0 ? (args.stepY - 1 - top) / args.stepY : 0;
+    const room = args.height - top + args.stepY - 1;
+    const last = room < 0 ? 0 : min(window.rows, room / args.stepY);
+    if (first < last) {
+      const from = window.source + <usize>(top + first * args.stepY) * window.rowBytes;
+      const gradient = dy + ((<usize>(first * args.columns * args.n)) << 2);
+      addRun(args, last - first, <usize>args.stepY * window.rowBytes, from, gradient, sums, ldc);
+    }
+    sums += <usize>k * ldc;
+    top += args.dilation;
+  }
+}
+
+/** One kernel row: its taps x channels in strips, every strip with all output channels. `distance` bytes lie between source rows. */
+function addRun(
+  args: ConvolveRowsWeightGradArgs,
+  rows: i32,
+  distance: usize,
+  from: usize,
+  dy: usize,
+  sums: usize,
+  ldc: usize,
+): void {
+  const k = args.taps * args.channels;
+  const pixel = (<usize>(args.stepX * args.channels)) << 2;
+  const jump = distance - <usize>args.columns * pixel;
+  const strips = (k + stripRows() - 1) / stripRows();
+  const low = k / strips;
+  let taller = k - strips * low;
+  for (let strip = 0; strip < strips; strip++) {
+    const height = taller > 0 ? low + 1 : low;
+    taller--;
+    for (let n: usize = 0; n < <usize>args.n; n += 8) {
+      const c = sums + (n << 2);
+      multiplyOuter(height, rows, args.columns, from, pixel, jump, dy + (n << 2), (<usize>args.n) << 2, 0, c, ldc);
+    }
+    from += (<usize>height) << 2;
+    sums += <usize>height * ldc;
+  }
+}
+
+/** to[n][k] = from[k][n], four columns at a time as long as there are four. */
+function storeTransposed(to: usize, from: usize, stride: usize, k: i32, n: i32): void {
+  const row = (<usize>k) << 2;
+  const whole = n & ~3;
+  transposeBlock(to, row, from, stride, k, whole);
+  for (let column = whole; column < n; column++) {
+    for (let i = 0; i < k; i++) {
+      store<f32>(to + <usize>column * row + ((<usize>i) << 2), load<f32>(from + <usize>i * stride + ((<usize>column) << 2)));
+    }
   }
 }

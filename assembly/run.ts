@@ -30,6 +30,8 @@ const SHARE_NANOSECONDS: f32 = 20000;
 const WAKE_NANOSECONDS: f32 = 200000;
 /** How long an idle worker spins before it parks. */
 const SPIN_MILLISECONDS: f64 = 0.1;
+/** Longest time that counts between two looks at the clock while waiting. */
+const POLL_MILLISECONDS: f64 = 50;
 /** Polls of the control block between two looks at the clock. */
 const POLLS_PER_CLOCK: i32 = 256;
 
@@ -101,27 +103,33 @@ function takeTiles(lane: i32): bool {
 /** Spins until all tiles are done. A worker that trapped, or holds tiles without a heartbeat, ends the wait with a report. */
 function awaitOthers(tiles: i32): void {
   let polls = 0;
-  let beats = 0;
-  let since: f64 = 0;
+  let beats = heartbeats();
+  let waited: f64 = 0;
+  let before: f64 = 0;
   while (atomic.load<i32>(field(DONE)) < tiles) {
-    if (atomic.load<i32>(field(FAILED))) {
-      report(WORKER_FAILED, atomic.load<i32>(field(FAILED)), load<i32>(field(LANES)));
-      return;
-    }
     if (++polls < POLLS_PER_CLOCK) continue;
     polls = 0;
     const time = now();
+    // A pause of the whole process is not a worker's fault: no more than POLL_MILLISECONDS count between two looks.
+    if (before != 0) waited += min(time - before, POLL_MILLISECONDS);
+    before = time;
+    const failed = atomic.load<i32>(field(FAILED));
     const sum = heartbeats();
-    if (since == 0 || sum != beats) {
-      beats = sum;
-      since = time;
-    } else if (time - since > <f64>load<f32>(field(TIMEOUT))) {
+    if (sum != beats) waited = 0;
+    beats = sum;
+    // The others finish what they hold before memory may change hands.
+    if (failed && !busyLane()) {
+      report(WORKER_FAILED, failed, load<i32>(field(LANES)));
+      return;
+    }
+    if (waited > <f64>load<f32>(field(TIMEOUT))) {
       report(WORKER_LOST, busyLane(), load<i32>(field(LANES)));
       return;
     }
   }
 }
 
+/** Tile ranges that workers have finished since they started. */
 function heartbeats(): i32 {
   let sum = 0;
   for (let lane = 1; lane < load<i32>(field(LANES)); lane++) {
@@ -130,6 +138,7 @@ function heartbeats(): i32 {
   return sum;
 }
 
+/** A worker that holds tiles, 0 if none does. */
 function busyLane(): i32 {
   for (let lane = 1; lane < load<i32>(field(LANES)); lane++) {
     if (atomic.load<i32>(field(LANE_STATE) + <usize>lane * LANE_BYTES + BUSY)) return lane;

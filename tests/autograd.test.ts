@@ -464,3 +464,21 @@ describe('createGraph', () => {
     expect(found).toEqual([243, 162, 54]);
   });
 });
+
+it('gradients and optimisers from before shutdown are refused, and leave the new memory alone', async () => {
+  const w = leaf([1]);
+  w.mul(2).backward();
+  const optimizer = new optim.SGD([w], { lr: 1, momentum: 0.9 });
+  optimizer.step();
+  await shutdown();
+  await init({ threads: 1 });
+  const message = 'grad: this Tensor([1], f32, requiresGrad) was made before shutdown()';
+  expect(() => w.grad).toThrow(message);
+  expect(() => {
+    w.grad = null;
+  }).toThrow(message);
+  expect(() => optimizer.zeroGrad()).toThrow(message);
+  expect(() => {
+    optimizer.lr = 0.5;
+  }).toThrow(/^SGD: this Tensor.* was made before shutdown\(\)/);
+});

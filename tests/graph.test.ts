@@ -17,6 +17,7 @@ import {
   memoryStatistics,
   nn,
   noGrad,
+  OutOfMemoryError,
   ones,
   optim,
   rand,
@@ -392,6 +393,19 @@ describe('a captured step', () => {
     for (const parameter of net.parameters()) parameter.dispose();
   });
 
+  it('that changes an input in place raises its version', () => {
+    const w = tensor([1], { requiresGrad: true });
+    const step = captureStep((x: Tensor) => {
+      x.fill_(5);
+      return w.mul(x).sum();
+    });
+    const x = ones([1]);
+    step(x);
+    const y = w.mul(x);
+    expect(step(x).item()).toBe(5);
+    expect(() => y.backward()).toThrow('saved by mul, was changed in place since');
+  });
+
   it('made before shutdown says so, and can be disposed', async () => {
     const make = () => {
       const w = tensor([1], { requiresGrad: true });
@@ -510,7 +524,7 @@ describe('compile', () => {
     expect(() => compile(new nn.Linear(3, 2), { input: [2, 4] })).toThrow(/linear: .*\(in Linear\)/);
   });
 
-  it('gives a view of its input where the model is one', () => {
+  it('copies where the model only looks at its input another way', () => {
     const run = compile(new nn.Flatten(), { input: [2, 2] });
     const x = arange(8)
       .slice([[4, 8]])
@@ -579,6 +593,17 @@ describe('compile', () => {
     expect(() => one(x)).toThrow('run: this program was disposed');
     expect(noGrad(() => net.eval().forward(x)).data()).toEqual(expected);
   });
+});
+
+it('compile gives back what it took when memory runs out', async () => {
+  await init({ threads: 1, maxMemory: 8 << 20 });
+  const net = new nn.Sequential(new nn.Linear(300, 300), new nn.Linear(300, 1000), new nn.Linear(1000, 1000));
+  net.parameters().forEach((parameter) => void parameter.data());
+  const { blocks } = memoryStatistics();
+  expect(() => compile(net, { input: [4, 300] })).toThrow(OutOfMemoryError);
+  expect(memoryStatistics().blocks).toBe(blocks);
+  const x = ones([1, 300]);
+  expect(net[0]!.forward(x).shape).toEqual([1, 300]);
 });
 
 describe('the planner', () => {

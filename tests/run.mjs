@@ -50,9 +50,11 @@ function vitest(name, node, environment = {}) {
   const broken = report.testResults.filter(
     ({ status, assertionResults }) => status === 'failed' && !assertionResults.length,
   );
+  const failed = report.numFailedTests + broken.length;
   add(name, {
     passed: report.numPassedTests,
-    failed: report.numFailedTests + broken.length,
+    // An error outside of any test, such as an unhandled rejection, shows in the exit status alone.
+    failed: failed || (status === 0 ? 0 : 1),
     skipped: report.numPendingTests + report.numTodoTests,
   });
 }

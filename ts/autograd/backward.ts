@@ -146,7 +146,12 @@ function differentiate(node: Node, gradients: readonly Operand[]): readonly Oper
 function runHooks(tensor: Tensor, gradient: Tensor): Tensor {
   let result = gradient;
   if (tensor.hooks?.length) hookObserver();
-  for (const hook of tensor.hooks ?? []) result = hook(result) ?? result;
+  for (const hook of tensor.hooks ?? []) {
+    const replacement = hook(result);
+    if (replacement === undefined) continue;
+    checkGradient('registerHook', replacement, tensor);
+    result = replacement;
+  }
   if (tensor.retainsGrad && tensor.origin) tensor.gradient = result;
   return result;
 }

@@ -36,14 +36,14 @@ function gradientStrides({ shape, strides }: Tensor): readonly number[] {
   return isDense(shape, strides) ? strides : contiguousStrides(shape);
 }
 
-/** Makes the buffer of a leaf's gradient. */
+/** Makes the buffer of a leaf's gradient, anew if someone disposed it. */
 function gradientBuffer(leaf: Tensor): Tensor {
-  if (!leaf.gradient || !leaf.accumulate) {
-    leaf.gradient = keep(allocateTensor(leaf.shape, 'f32', gradientStrides(leaf)));
-    leaf.accumulate = keep(allocateTensor([], 'i32'));
-    setHasGradient(leaf, false);
-  }
-  return leaf.gradient;
+  if (leaf.gradient?.storage.state === 'live' && leaf.accumulate) return leaf.gradient;
+  const buffer = keep(allocateTensor(leaf.shape, 'f32', gradientStrides(leaf)));
+  leaf.accumulate = keep(allocateTensor([], 'i32'));
+  leaf.gradient = buffer;
+  setHasGradient(leaf, false);
+  return buffer;
 }
 
 /** Adds a gradient to a leaf's, or starts it. */
@@ -61,7 +61,9 @@ export function accumulateInGraph(leaf: Tensor, gradient: Tensor): void {
 }
 
 function flagIndex(leaf: Tensor): number {
-  return leaf.accumulate!.storage.address >>> 2;
+  const { address, owner } = leaf.accumulate!.storage;
+  if (owner !== engine()) throw new Error(`grad: this ${leaf} was made before shutdown()`);
+  return address >>> 2;
 }
 
 /** Says whether the buffer holds a gradient. */
@@ -74,6 +76,7 @@ export function gradientOf(tensor: Tensor): Tensor | null {
   if (tensor.graphGradient) return tensor.graphGradient;
   if (!tensor.gradient) return null;
   if (!tensor.accumulate) return tensor.gradient;
+  if (tensor.gradient.storage.state === 'released') return null;
   return engine().memory.i32[flagIndex(tensor)] ? tensor.gradient : null;
 }
 

@@ -1,6 +1,6 @@
 // compile: a model in evaluation mode becomes one program for one input shape.
 import { noGrad } from '../autograd/mode.ts';
-import { contiguous } from '../ops/copy.ts';
+import { clone, contiguous } from '../ops/copy.ts';
 import { checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
@@ -57,7 +57,7 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   checkShape('compile', options.input);
   const { input: shape, dtype = 'f32' } = options;
   const captured = inEvaluation(model, () =>
-    capture([{ shape, dtype, strides: contiguousStrides(shape) }], (x) => noGrad(() => model.forward(x))),
+    capture([{ shape, dtype, strides: contiguousStrides(shape) }], (x) => noGrad(() => ownResult(model.forward(x!), x!))),
   );
   const outputs = [captured.result];
   const program = new Program(fuse(captured.calls, outputs), captured.inputs, outputs, { hoist: true });
@@ -68,6 +68,11 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
     return program.run([noGrad(() => contiguous(x))])[0]!;
   };
   return Object.assign(run, { plan: program.plan, dispose: () => program.dispose() });
+}
+
+/** A result that is a view of the input or of a parameter is copied: what a compiled model returns belongs to the caller. */
+function ownResult(result: Tensor, x: Tensor): Tensor {
+  return result.storage === x.storage || result.storage.state !== 'planned' ? clone(result) : result;
 }
 
 function inEvaluation<T>(model: Compilable, callback: () => T): T {

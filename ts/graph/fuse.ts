@@ -41,7 +41,7 @@ export function fuse(calls: readonly OpCall[], outputs: readonly Tensor[]): OpCa
       const geometry = {
         ...inner,
         lo: Math.min(Math.max(inner.lo, bounds.lo), bounds.hi),
-        hi: Math.max(Math.min(inner.hi, bounds.hi), bounds.lo),
+        hi: Math.min(Math.max(inner.hi, bounds.lo), bounds.hi),
       };
       fused[fused.length - 1] = { ...before, geometry, outputs: call.outputs };
     } else fused.push(call);

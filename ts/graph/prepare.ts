@@ -70,15 +70,16 @@ export class Prepared {
     this.#results = [...results];
     this.sources = [...sources];
     this.bytes = blockBytes(programBytes(commands));
+    // To the program around it they are what parameters are: there before it runs, with memory from the first use on.
     for (const storage of this.#results) {
-      engine().allocate(storage);
+      storage.state = 'lazy';
       storage.persistent = true;
     }
   }
 
   /** Writes the program. */
   write(): void {
-    for (const source of this.sources) materialise(source);
+    for (const storage of [...this.sources, ...this.#results]) materialise(storage);
     this.#address = engine().heap.allocate(programBytes(this.#commands));
     for (const source of this.sources) source.pins++;
     writeProgram(engine().memory, this.#address, this.#commands);

@@ -1,10 +1,11 @@
 // A captured list of op calls, lowered, placed and written: one call into wasm replays it.
 import type { Command } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
+import { CaptureError } from '../runtime/errors.ts';
 import { blockBytes } from '../runtime/heap.ts';
 import { COMMAND_BYTES, patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
 import { Storage } from '../runtime/storage.ts';
-import { CommandList, checkReadable, runError } from '../tensor/apply.ts';
+import { activeRecorder, CommandList, checkReadable, runError } from '../tensor/apply.ts';
 import { elementBytes } from '../tensor/dtype.ts';
 import { discard, materialise, track } from '../tensor/lifetime.ts';
 import type { OpCall } from '../tensor/op.ts';
@@ -57,6 +58,8 @@ export class Program implements Tenant {
   readonly #scratch: number;
   readonly #prepared: Prepared | null;
   readonly #written: readonly Storage[];
+  /** Per input, whether a command writes to it. */
+  readonly #changed: readonly boolean[];
   readonly #placement: Placement;
   readonly #macs: number;
   #uses: ReadonlyMap<Storage, readonly Use[]> = new Map();
@@ -80,6 +83,7 @@ export class Program implements Tenant {
     const named = namedStorages(this.#commands);
     this.pinned = [...named.keys()].filter((storage) => storage.state === 'live' || storage.state === 'lazy');
     this.#written = this.pinned.filter((storage) => named.get(storage));
+    this.#changed = inputs.map(({ storage }) => named.get(storage) ?? false);
     const inArena = (storage: Storage): boolean => storage.state === 'planned' && !ends.has(storage);
     this.#placement = place(lifetimes(this.#commands, inArena), engine().debug);
     this.arenaBytes = this.#placement.bytes;
@@ -139,28 +143,38 @@ export class Program implements Tenant {
   /** Runs on these inputs, whose specs are those of the capture, and returns fresh outputs. */
   run(inputs: readonly Tensor[]): Tensor[] {
     if (!this.#address) throw new Error('run: this program was disposed, or made before shutdown()');
+    if (activeRecorder())
+      throw new CaptureError('run: a compiled model or captured step cannot run inside a step that is being captured');
     for (const input of inputs) {
       checkReadable('run', input);
       materialise(input.storage);
     }
     this.#prepared?.refresh();
-    const outputs = this.#bindEnds(inputs);
     engine().reserveScratch(this.#scratch);
-    const failure = engine().run(this.#address, this.#commands.length);
-    for (const storage of this.#written) storage.version++;
-    if (failure) {
-      for (const output of outputs)
-        if (output.storage.computed) discard(output.storage, 'never written: its run failed');
-      const { call } = this.#owner[failure.command]!;
-      throw runError(failure, call.op.name, call.module);
+    const fresh: Storage[] = [];
+    try {
+      const outputs = this.#bindEnds(inputs, fresh);
+      const failure = engine().run(this.#address, this.#commands.length);
+      if (failure) {
+        const { call } = this.#owner[failure.command]!;
+        throw runError(failure, call.op.name, call.module);
+      }
+      return outputs;
+    } catch (error) {
+      for (const storage of fresh) discard(storage, 'never written: its run failed');
+      throw error;
+    } finally {
+      for (const storage of this.#written) storage.version++;
+      inputs.forEach(({ storage }, i) => {
+        if (this.#changed[i]) storage.version++;
+      });
     }
-    return outputs;
   }
 
   /** Runs once, command by command, and returns the milliseconds each took. */
   profile(inputs: readonly Tensor[]): number[] {
     this.#prepared?.refresh();
-    this.#bindEnds(inputs);
+    this.#bindEnds(inputs, []);
     engine().reserveScratch(this.#scratch);
     return this.#commands.map((_, i) => {
       const start = performance.now();
@@ -175,7 +189,7 @@ export class Program implements Tenant {
   }
 
   /** Points the program at these inputs and at fresh outputs. An output that is an input or a parameter is handed back as it is. */
-  #bindEnds(inputs: readonly Tensor[]): Tensor[] {
+  #bindEnds(inputs: readonly Tensor[], fresh: Storage[]): Tensor[] {
     const bound = new Map<Storage, Storage>();
     const shifts = new Map<Storage, number>();
     this.#inputs.forEach(({ storage }, i) => {
@@ -185,17 +199,18 @@ export class Program implements Tenant {
       this.#bind(storage, actual.address + offset * elementBytes(dtype));
     });
     return this.#outputs.map(({ storage, shape, dtype, strides, offset }) => {
-      const target = storage.state === 'planned' ? (bound.get(storage) ?? this.#fresh(storage, bound)) : storage;
+      const target = storage.state === 'planned' ? (bound.get(storage) ?? this.#fresh(storage, bound, fresh)) : storage;
       const shift = shifts.get(storage) ?? 0;
       return new Tensor({ storage: target, shape, dtype, strides, offset: offset + shift });
     });
   }
 
-  #fresh(storage: Storage, bound: Map<Storage, Storage>): Storage {
+  #fresh(storage: Storage, bound: Map<Storage, Storage>, fresh: Storage[]): Storage {
     const target = new Storage(storage.bytes);
     target.computed = true;
     engine().allocate(target);
     track(target);
+    fresh.push(target);
     bound.set(storage, target);
     this.#bind(storage, target.address);
     return target;

@@ -73,7 +73,8 @@ export class Engine {
   readonly debug: boolean;
   readonly #kernels: KernelExports;
   readonly #module: WebAssembly.Module;
-  readonly #control: number;
+  readonly #workerTimeout: number;
+  #control = 0;
   #pool: WorkerPool | null = null;
   #staging = 0;
   #stagingBytes = 0;
@@ -87,19 +88,25 @@ export class Engine {
     this.memory = memory;
     this.#kernels = kernels;
     this.#module = module;
-    this.#control = roundUp(Math.max(1024, kernels.heapBase() >>> 0), 64);
-    memory.ensure(this.#control + controlBytes);
-    memory.u8.fill(0, this.#control, this.#control + controlBytes);
-    memory.i32[(this.#control + LANES) >>> 2] = this.threads;
-    memory.f32[(this.#control + TIMEOUT) >>> 2] = settings.workerTimeout;
-    kernels.initialise(this.#control);
-    this.heap = new Heap(memory, this.#control + controlBytes, settings.debug);
+    this.#workerTimeout = settings.workerTimeout;
+    const control = roundUp(Math.max(1024, kernels.heapBase() >>> 0), 64);
+    memory.ensure(control + controlBytes);
+    this.heap = new Heap(memory, control + controlBytes, settings.debug);
+    this.#useControl(control);
     this.#stage(STAGING_BYTES);
-    this.#startWorkers();
   }
 
-  #startWorkers(): void {
-    if (this.threads > 1) this.#pool = new WorkerPool(this.#module, this.memory, this.#control, this.threads);
+  /** Starts a control block at `address`, and the workers on it. */
+  #useControl(address: number): void {
+    const { memory } = this;
+    this.#control = address;
+    memory.u8.fill(0, address, address + controlBytes);
+    memory.i32[(address + LANES) >>> 2] = this.threads;
+    memory.f32[(address + TIMEOUT) >>> 2] = this.#workerTimeout;
+    this.#word(SCRATCH, this.#scratch);
+    this.#word(SCRATCH_STRIDE, this.#scratchStride);
+    this.#kernels.initialise(address);
+    if (this.threads > 1) this.#pool = new WorkerPool(this.#module, memory, address, this.threads);
   }
 
   /** Gives a storage its memory. */
@@ -151,7 +158,13 @@ export class Engine {
   /** Runs a program that lies in memory. Throws WorkerError if a worker is lost; other failures are returned to be named. */
   run(program: number, count: number): RunFailure | null {
     if (this.#pool?.broken) this.#replacePool();
-    const code = this.#kernels.run(program, count);
+    let code: number;
+    try {
+      code = this.#kernels.run(program, count);
+    } catch (error) {
+      this.#replacePool();
+      throw error;
+    }
     if (this.debug) this.heap.checkCanaries();
     if (code === 0) return null;
     const failure = { code, command: this.#read(COMMAND), detail: this.#read(DETAIL), extent: this.#read(EXTENT) };
@@ -174,9 +187,19 @@ export class Engine {
     await this.#pool?.stop();
   }
 
+  /**
+   * New workers on a new control block with new scratch memory. The old ones cannot reach those; what they may still write
+   * to is given back only when the last of them has ended.
+   */
   #replacePool(): void {
-    this.#pool?.kill();
-    this.#startWorkers();
+    if (!this.#pool) return;
+    const ended = this.#pool.kill();
+    this.#pool = null;
+    const resume = this.heap.deferFrees();
+    void ended.then(resume);
+    if (this.#scratch) this.heap.free(this.#scratch);
+    this.#scratch = this.#scratchStride = 0;
+    this.#useControl(this.heap.allocate(controlBytes));
   }
 
   #word(field: number, value: number): void {

@@ -53,6 +53,8 @@ export class Heap {
   readonly #free = new Map<number, number[]>();
   /** Free page runs, sorted by address. */
   #runs: { address: number; bytes: number }[] = [];
+  #deferrals = 0;
+  #waiting: number[] = [];
   readonly #blocks = new Map<number, { bytes: number; requested: number }>();
 
   constructor(memory: HeapMemory, base: number, debug: boolean) {
@@ -71,10 +73,30 @@ export class Heap {
     return address;
   }
 
+  /** Whether freed blocks are set aside at the moment. */
+  get deferring(): boolean {
+    return this.#deferrals > 0;
+  }
+
+  /** Until the returned function is called, freed blocks are set aside and not handed out again. */
+  deferFrees(): () => void {
+    this.#deferrals++;
+    return () => {
+      if (--this.#deferrals) return;
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      for (const address of waiting) this.free(address);
+    };
+  }
+
   /** Gives a block back. */
   free(address: number): void {
     const block = this.#blocks.get(address);
     if (!block) throw new Error(`heap: address ${address} is not an allocated block`);
+    if (this.#deferrals) {
+      this.#waiting.push(address);
+      return;
+    }
     if (this.#debug) this.#check(address, block);
     this.#blocks.delete(address);
     this.#count(-block.bytes, -1);
@@ -99,26 +121,34 @@ export class Heap {
     return list;
   }
 
+  /** A freed block of the class, else new memory; when that is at an end, the start of a free run, which would else stay whole. */
   #takeSmall(size: number): number {
-    return this.#freeList(size).pop() ?? this.#extend(size, ALIGNMENT);
+    const freed = this.#freeList(size).pop();
+    if (freed !== undefined) return freed;
+    try {
+      return this.#extend(size);
+    } catch (error) {
+      if (this.#runs.every((run) => run.bytes < size)) throw error;
+      return this.#takeRun(size);
+    }
   }
 
-  /** Best fit among the free runs. */
+  /** Best fit among the free runs, else new memory. */
   #takeRun(size: number): number {
     let best = -1;
     for (let i = 0; i < this.#runs.length; i++) {
       const run = this.#runs[i]!;
       if (run.bytes >= size && (best < 0 || run.bytes < this.#runs[best]!.bytes)) best = i;
     }
-    if (best < 0) return this.#extend(size, ALIGNMENT);
+    if (best < 0) return this.#extend(size);
     const run = this.#runs[best]!;
     if (run.bytes === size) this.#runs.splice(best, 1);
     else this.#runs[best] = { address: run.address + size, bytes: run.bytes - size };
     return run.address;
   }
 
-  #extend(size: number, alignment: number): number {
-    const address = roundUp(this.#top, alignment);
+  #extend(size: number): number {
+    const address = this.#top;
     this.#memory.ensure(address + size);
     this.#top = address + size;
     this.statistics.reservedBytes = this.#top - this.#base;

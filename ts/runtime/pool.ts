@@ -1,6 +1,6 @@
 // Worker threads. A worker instantiates the same module on the same memory and spends its life inside wasm (assembly/run.ts);
 // this file starts, watches and ends it. Nothing waits for a worker to come up: the calling thread computes alone until then.
-import { CONTROL_BYTES, EPOCH, FAILED, STOP } from '../generated/kernels.ts';
+import { CONTROL_BYTES, EPOCH, STOP } from '../generated/kernels.ts';
 import { workerSource } from '../generated/worker.ts';
 import type { LinearMemory } from './memory.ts';
 
@@ -58,7 +58,10 @@ function startWorker(order: WorkerOrder, onFailure: () => void): WorkerHandle {
   return { ref: () => worker.ref(), terminate: () => worker.terminate(), ended };
 }
 
-/** The workers of an engine, lanes 1 to `lanes - 1`; lane 0 is the thread that calls. */
+/** How long `stop` waits before it ends a worker by force. */
+const GRACE_MILLISECONDS = 2000;
+
+/** The workers of an engine, lanes 1 to `lanes - 1`; lane 0 is the thread that calls. A pool has a control block of its own. */
 export class WorkerPool {
   /** True once a worker has died: the engine then replaces the whole pool before the next run. */
   broken = false;
@@ -69,8 +72,6 @@ export class WorkerPool {
   constructor(module: WebAssembly.Module, memory: LinearMemory, control: number, lanes: number) {
     this.#memory = memory;
     this.#control = control;
-    this.#word(STOP, 0);
-    this.#word(FAILED, 0);
     for (let lane = 1; lane < lanes; lane++)
       this.#workers.push(
         startWorker({ module, memory: memory.memory, control, lane }, () => {
@@ -79,27 +80,33 @@ export class WorkerPool {
       );
   }
 
-  /** Asks the workers to leave and waits until they have. */
+  /** Asks the workers to leave and waits until they have; one that hangs is ended by force. */
   async stop(): Promise<void> {
     for (const worker of this.#workers) worker.ref();
-    this.#word(STOP, 1);
-    this.#wake();
+    this.#leave();
+    const timer = setTimeout(() => this.kill(), GRACE_MILLISECONDS);
+    await this.#ended();
+    clearTimeout(timer);
+  }
+
+  /** Ends the workers wherever they are; resolves when the last is gone. */
+  kill(): Promise<void> {
+    this.#leave();
+    for (const worker of this.#workers) worker.terminate();
+    return this.#ended();
+  }
+
+  async #ended(): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker.ended));
   }
 
-  /** Ends the workers wherever they are. */
-  kill(): void {
-    for (const worker of this.#workers) worker.terminate();
-  }
-
-  #word(field: number, value: number): void {
-    Atomics.store(this.#memory.i32, (this.#control + field) >>> 2, value);
-  }
-
-  #wake(): void {
-    const index = (this.#control + EPOCH) >>> 2;
-    Atomics.add(this.#memory.i32, index, 1);
-    Atomics.notify(this.#memory.i32, index);
+  /** Sets the word that workers look at, and wakes those that sleep. */
+  #leave(): void {
+    const words = this.#memory.i32;
+    Atomics.store(words, (this.#control + STOP) >>> 2, 1);
+    const epoch = (this.#control + EPOCH) >>> 2;
+    Atomics.add(words, epoch, 1);
+    Atomics.notify(words, epoch);
   }
 }
 

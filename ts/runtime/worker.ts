@@ -1,6 +1,6 @@
 // A worker thread's whole program; built into one string (ts/generated/worker.ts) and started from it.
 // It catches everything and marks itself failed in the control block, where the waiting thread sees it.
-import { FAILED } from '../generated/kernels.ts';
+import { BUSY, FAILED, LANE_BYTES, LANE_STATE } from '../generated/kernels.ts';
 import type { WorkerOrder } from './pool.ts';
 import { instantiateKernels } from './wasm.ts';
 
@@ -10,7 +10,9 @@ async function main({ module, memory, control, lane }: WorkerOrder): Promise<voi
     kernels.initialise(control);
     kernels.work(lane);
   } catch (error) {
-    Atomics.store(new Int32Array(memory.buffer), (control + FAILED) >>> 2, lane);
+    const words = new Int32Array(memory.buffer);
+    Atomics.store(words, (control + LANE_STATE + lane * LANE_BYTES + BUSY) >>> 2, 0);
+    Atomics.store(words, (control + FAILED) >>> 2, lane);
     throw error;
   }
 }

@@ -3,6 +3,7 @@ import { INDEX_OUT_OF_RANGE } from '../generated/kernels.ts';
 import type { Access, Command, Emitter, Grid, Kernel, Location, TableAddress } from '../runtime/command.ts';
 import { Table } from '../runtime/command.ts';
 import { engine, type RunFailure, whenShutDown } from '../runtime/engine.ts';
+import { CaptureError } from '../runtime/errors.ts';
 import { Storage } from '../runtime/storage.ts';
 import { elementBytes } from './dtype.ts';
 import { currentStep, discard, materialise, track } from './lifetime.ts';
@@ -104,7 +105,11 @@ function outputTensor(spec: OutputSpec, inputs: readonly Operand[]): Tensor {
 function execute(call: OpCall, specs: readonly OutputSpec[]): void {
   const { op, geometry, inputs, outputs } = call;
   const emitter = new CommandList();
-  for (const input of inputs) if (input) materialise(input.storage);
+  for (const input of inputs) {
+    if (input?.storage.state === 'planned')
+      throw new CaptureError(`${op.name}: ${input} stands for a value inside a captured step and has none outside of it`);
+    if (input) materialise(input.storage);
+  }
   const fresh = outputs.filter((_, i) => !specs[i]!.view).map((output) => output.storage);
   try {
     for (const storage of fresh) engine().allocate(storage);

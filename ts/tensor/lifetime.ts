@@ -74,14 +74,22 @@ function compact(): void {
   compactAt = Math.max(4096, 2 * fresh.length);
 }
 
-/** Gives a lazy storage its memory and contents. */
+/** Gives a lazy storage its memory and contents. If that fails it is as lazy as before. */
 export function materialise(storage: Storage): void {
   if (storage.state !== 'lazy') return;
-  engine().allocate(storage);
-  registerFinalizer(storage);
   const { initialise } = storage;
+  engine().allocate(storage);
   storage.initialise = null;
-  initialise?.();
+  try {
+    initialise?.();
+  } catch (error) {
+    engine().heap.free(storage.address);
+    storage.address = 0;
+    storage.state = 'lazy';
+    storage.initialise = initialise;
+    throw error;
+  }
+  registerFinalizer(storage);
 }
 
 /** Gives the memory of a storage back. `by` completes the sentence "this tensor was ..." for later readers. */
