@@ -8,7 +8,7 @@ import { copy_ } from '../ops/copy.ts';
 import { type Kernel, NOWHERE, type TableAddress } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
 import { CaptureError } from '../runtime/errors.ts';
-import { activeRecorder, apply, tableAddress } from '../tensor/apply.ts';
+import { activeRecorder, apply, checkReadable, tableAddress } from '../tensor/apply.ts';
 import { allocateTensor, checkOptions } from '../tensor/create.ts';
 import { keep } from '../tensor/lifetime.ts';
 import type { Op, Operand } from '../tensor/op.ts';
@@ -113,6 +113,7 @@ class Group<H extends Hyper> {
       this.method.restart(this.block, this.#hyper, 0);
       this.method.write(this.block, this.#hyper);
     }
+    checkReadable(this.method.name, this.#block);
     const { storage } = this.#block;
     const word = (offset: number): number => (storage.address + offset) >>> 3;
     return {
