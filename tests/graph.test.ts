@@ -340,6 +340,32 @@ describe('a captured step', () => {
     expect(() => captureStep(() => w, { optimiser: null } as never)).toThrow("captureStep: unknown option 'optimiser'");
   });
 
+  it('refuses a function that does not return a loss', () => {
+    const message = 'the loss function must return a Tensor, or the loss first in an array of them, got ';
+    expect(() => captureStep(() => 3 as never)()).toThrow(`${message}3`);
+    expect(() => captureStep(() => [] as never)()).toThrow(message);
+    expect(() => captureStep(() => ones([1]))()).toThrow('does not require gradients');
+    expect(() => captureStep(() => ones([2], { requiresGrad: true }))()).toThrow('backward: [2] has 2 elements');
+    const model = { forward: () => [ones([1])] as never, eval() {}, rememberModes: () => () => {} };
+    expect(() => compile(model, { input: [1] })).toThrow('compile: expected a Tensor, got an array');
+  });
+
+  it('holds a second derivative: a penalty on the gradient', () => {
+    const w = tensor([3], { requiresGrad: true });
+    const step = captureStep((x: Tensor) => {
+      w.mul(w).mul(x).sum().backward({ createGraph: true });
+      const gradient = w.grad!;
+      w.grad = null;
+      return gradient.square().sum();
+    });
+    for (const x of [1, 2]) {
+      w.grad = null;
+      // The penalty (2 w x)^2 and its derivative 8 w x^2.
+      expect(step(tensor([x])).item()).toBe((6 * x) ** 2);
+      expect([...w.grad!.data()]).toEqual([24 * x * x]);
+    }
+  });
+
   it('reports a label out of range late, and leaves parameters and optimiser as they were', () => {
     const net = small();
     const optimizer = new optim.SGD(net.parameters(), { lr: 0.1, momentum: 0.9 });

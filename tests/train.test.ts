@@ -277,6 +277,8 @@ describe('fit', () => {
 
   it.each<[string, Partial<Record<keyof FitOptions, unknown>> & object, string]>([
     ['train', { train: undefined }, 'fit: train must be a DataLoader or an array of [x, y] batches'],
+    ['a batch', { train: [[1, 2, 3]] }, 'fit: batch 0 of train is not a pair [x, y], got 1,2,3'],
+    ['what loss returns', { loss: () => 3 }, 'the loss function must return a Tensor'],
     ['no batches', { train: [] }, 'fit: train has no batches'],
     ['loss', { loss: 'crossEntropy' }, 'fit: loss must be a function of output and target, got string'],
     ['optimizer', { optimizer: {} }, 'fit: optimizer must be an optimiser such as optim.SGD'],

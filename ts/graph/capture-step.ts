@@ -5,7 +5,7 @@ import { checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import { release } from '../tensor/lifetime.ts';
 import { isDense } from '../tensor/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './capture.ts';
 import { type Plan, Program, planOf } from './program.ts';
 
@@ -88,7 +88,10 @@ export class GradientStep {
 }
 
 function resultsOf(result: StepResult): readonly Tensor[] {
-  return Array.isArray(result) ? (result as readonly Tensor[]) : [result as Tensor];
+  const results = Array.isArray(result) ? (result as readonly Tensor[]) : [result as Tensor];
+  if (!results.length || !results.every((each) => each instanceof Tensor))
+    throw new TypeError(`the loss function must return a Tensor, or the loss first in an array of them, got ${result}`);
+  return results;
 }
 
 /** Parameters that the calls read, with whether they were trainable. */

@@ -57,7 +57,9 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   checkShape('compile', options.input);
   const { input: shape, dtype = 'f32' } = options;
   const captured = inEvaluation(model, () =>
-    capture([{ shape, dtype, strides: contiguousStrides(shape) }], (x) => noGrad(() => ownResult(model.forward(x!), x!))),
+    capture([{ shape, dtype, strides: contiguousStrides(shape) }], (x) =>
+      noGrad(() => ownResult(model.forward(x!), x!)),
+    ),
   );
   const outputs = [captured.result];
   const program = new Program(fuse(captured.calls, outputs), captured.inputs, outputs, { hoist: true });
@@ -72,6 +74,7 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
 
 /** A result that is a view of the input or of a parameter is copied: what a compiled model returns belongs to the caller. */
 function ownResult(result: Tensor, x: Tensor): Tensor {
+  checkReadable('compile', result);
   return result.storage === x.storage || result.storage.state !== 'planned' ? clone(result) : result;
 }
 

@@ -261,7 +261,7 @@ function rowPhases({ x, phases, groups }: Convolution): RowPhase[] | null {
 /** Outputs per row below which patches of several rows make better strips. */
 const LEAST_ROW = 4;
 /** Columns of a tile at most, and outputs that it should have before its channels are divided. */
-const MOST_COLUMNS = 120;
+const MOST_COLUMNS = 60;
 const LEAST_PIXELS = 48;
 /** Floats of source rows that a tile reads, about: half a second-level cache. */
 const WINDOW_FLOATS = 40960;
@@ -285,17 +285,35 @@ function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, ch
   const nc = evenBlock(n, Math.max(LEAST_COLUMNS, share), 8);
   const affordable = Math.floor(TILE_MACS / (tileColumns * k * Math.min(n, nc)));
   const room = Math.floor((WINDOW_FLOATS / line - halo - 1) / stepY) + 1;
-  const tileRows = evenBlock(rows, Math.max(fewest, Math.min(affordable, room)), 1);
+  const tileRows = evenBlock(rows, Math.max(fewest, halo > 0 ? Math.min(affordable, room) : 0), 1);
   const scratch = 4 * (kernels.WINDOW_HEAD + ((tileRows - 1) * stepY + Math.max(0, halo) + 1) * line + 4);
   return { tileRows, tileColumns, nc, kc: KC, scratch };
 }
 
-function emitRowConvolution(emit: Emitter, convolution: Convolution, phases: readonly RowPhase[]): void {
+/** A 1 x 1 kernel that meets every pixel of a dense source: all images are one long row. */
+function isPointwise({ x, y, step, spread }: Convolution, phases: readonly RowPhase[]): boolean {
+  const [phase] = phases;
+  const pixels = sizeOf(x.shape) / x.shape[1]!;
+  return (
+    phases.length === 1 &&
+    phase!.runs * phase!.taps === 1 &&
+    Math.max(...step, ...spread) === 1 &&
+    phase!.dy === 0 &&
+    phase!.dx === 0 &&
+    sizeOf(y.shape) / y.shape[1]! === pixels &&
+    isChannelsLast(x.shape, x.strides)
+  );
+}
+
+function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: readonly RowPhase[]): void {
   const { y, x, panels, step, spread, lo, hi } = convolution;
-  const { height, width, xImage, xRow, channels } = sourceOf(x, 1);
-  const images = y.shape[0]!;
+  const { xImage, xRow, channels } = sourceOf(x, 1);
   const n = y.shape[1]!;
   const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
+  const pixels = sizeOf(y.shape) / n;
+  const flat = isPointwise(convolution, rowPhases);
+  const phases = flat ? [{ ...rowPhases[0]!, rows: 1, columns: pixels }] : rowPhases;
+  const [images, height, width] = flat ? [1, 1, pixels] : [x.shape[0]!, x.shape[2]!, x.shape[3]!];
   const words: number[] = [];
   let k = 0;
   for (const { rows, columns, offset, depth, runs, taps, dy, dx } of phases) {
@@ -520,23 +538,137 @@ const MOST_SPLIT = 4096;
 /** Floats of all partial gradients together. */
 const MOST_PARTIALS = 4e6;
 
+/** Pixels per partial gradient, where `tiles` others share the work on each. */
+function splitPixels({ weight, y, macs }: Conv2dGeometry, tiles: number): number {
+  const pixels = y[0] * y[2] * y[3];
+  const wanted = Math.min(Math.ceil(macs / tiles / TILE_MACS), Math.max(1, Math.floor(pixels / LEAST_SPLIT)));
+  const allowed = Math.max(1, Math.floor(MOST_PARTIALS / sizeOf(weight)));
+  const some = Math.max(1, Math.min(Math.max(wanted, Math.ceil(pixels / MOST_SPLIT)), allowed));
+  return Math.max(1, Math.ceil(pixels / some));
+}
+
 /** How the weight gradient is cut: tiles over k, output channels and groups, then splits of the pixels. */
-function weightGradBlocks({ weight, y, groups, macs }: Conv2dGeometry) {
+function weightGradBlocks(geometry: Conv2dGeometry) {
+  const { weight, y, groups } = geometry;
   const n = weight[0] / groups;
   const k = weight[1] * weight[2] * weight[3];
   const pixels = y[0] * y[2] * y[3];
   const kc = evenBlock(k, GRADIENT_K, 8);
   const nc = evenBlock(n, GRADIENT_OUTPUTS, 6);
   const tiles = groups * Math.ceil(n / nc) * Math.ceil(k / kc);
-  const wanted = Math.min(Math.ceil(macs / tiles / TILE_MACS), Math.max(1, Math.floor(pixels / LEAST_SPLIT)));
-  const allowed = Math.max(1, Math.floor(MOST_PARTIALS / (weight[0] * k)));
-  const some = Math.max(1, Math.min(Math.max(wanted, Math.ceil(pixels / MOST_SPLIT)), allowed));
-  const splitPixels = Math.max(1, Math.ceil(pixels / some));
-  const splits = Math.max(1, Math.ceil(pixels / splitPixels));
-  const mc = evenBlock(splitPixels, GRADIENT_PIXELS, 4);
+  const pixelsPerSplit = splitPixels(geometry, tiles);
+  const splits = Math.max(1, Math.ceil(pixels / pixelsPerSplit));
+  const mc = evenBlock(pixelsPerSplit, GRADIENT_PIXELS, 4);
   const patchPixels = Math.max(8, Math.min(mc, Math.floor(PATCH_FLOATS / kc)));
   const scratch = 32 + scratchRows(4 * Math.ceil(nc / 4), mc) + 4 * kc * mc + scratchRows(patchPixels, kc) + LINE_BYTES;
-  return { n, k, splitPixels, mc, nc, kc, patchPixels, splits, tiles: splits * tiles, scratch };
+  return { n, k, splitPixels: pixelsPerSplit, mc, nc, kc, patchPixels, splits, tiles: splits * tiles, scratch };
+}
+
+/** Operands of the weight gradient: x with its channels inside, dy channels-last. */
+interface WeightGrad {
+  readonly dw: Tensor;
+  readonly x: Tensor;
+  readonly dy: Tensor;
+}
+
+/** Where the partial gradients of the splits go: the gradient itself if there is one. */
+function partialsOf(emit: Emitter, dw: Tensor, splits: number): Location {
+  return splits > 1 ? emit.temporary(4 * splits * dw.size) : locationOf(dw);
+}
+
+/** Adds the partial gradients up. */
+function emitSumPartials(emit: Emitter, dw: Tensor, partials: Location, splits: number): void {
+  if (splits === 1) return;
+  emit.command(
+    kernels.sumPartials,
+    { y: locationOf(dw), partials, splits, count: dw.size },
+    { tiles: Math.ceil(dw.size / kernels.PARTIALS_TILE), work: splits * dw.size * 0.1 },
+  );
+}
+
+/** Floats of a weight whose gradient is summed by rows: larger ones gain more from panels that stay in the first-level cache. */
+const MOST_ROW_WEIGHT = 12288;
+/** Floats of source rows and gradients per window: most of a first-level cache. */
+const GRADIENT_WINDOW = 6144;
+
+/** The kernel in the form that `convolveRowsWeightGrad` takes, if it has it and is small. */
+function weightGradRows(geometry: Conv2dGeometry, x: Tensor): RowPhase | null {
+  const { rows, columns, groups, weight } = geometry;
+  const source = sourceOf(x, groups);
+  if (!isAdjacent(source) || columns.outputs < LEAST_ROW || sizeOf(weight) > MOST_ROW_WEIGHT) return null;
+  const taps = forwardTaps(geometry, () => 0);
+  return rowPhase({ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }, source.channels);
+}
+
+function emitRowWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGrad, phase: RowPhase): void {
+  const { y, rows, columns, macs } = geometry;
+  const [images, n] = y;
+  const { xColumn: _, ...source } = sourceOf(x, 1);
+  const { runs, taps, dy: top, dx: left, depth } = phase;
+  const dilation = Math.max(1, phase.dilation);
+  const splitRows = Math.max(1, Math.ceil(splitPixels(geometry, 1) / Math.max(1, columns.outputs)));
+  const splits = Math.max(1, Math.ceil((images * rows.outputs) / splitRows));
+  const line = 4 * Math.ceil((((columns.outputs - 1) * columns.stride + taps) * source.channels) / 4);
+  const halo = (runs - 1) * dilation + 1 - rows.stride;
+  const fitting = Math.floor((GRADIENT_WINDOW - halo * line) / (rows.stride * line + columns.outputs * n));
+  const tileRows = evenBlock(rows.outputs, Math.max(1, fitting), 1);
+  const floats = depth * 8 * Math.ceil(n / 8) + kernels.WINDOW_HEAD + (halo + tileRows * rows.stride) * line + 4;
+  const partials = partialsOf(emit, dw, splits);
+  emit.command(
+    kernels.convolveRowsWeightGrad,
+    {
+      dw: partials,
+      x: locationOf(x),
+      dy: locationOf(dy),
+      images,
+      rows: rows.outputs,
+      columns: columns.outputs,
+      ...source,
+      stepY: rows.stride,
+      stepX: columns.stride,
+      dilation,
+      n,
+      runs,
+      taps,
+      top,
+      left,
+      splitRows,
+      tileRows,
+    },
+    { tiles: splits, work: macs * MAC_NANOSECONDS, scratch: 4 * floats },
+  );
+  emitSumPartials(emit, dw, partials, splits);
+}
+
+function emitPatchWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGrad): void {
+  const { rows, columns, groups, macs } = geometry;
+  const source = sourceOf(x, groups);
+  const runs = runsOf(
+    forwardTaps(geometry, () => 0),
+    isAdjacent(source),
+  );
+  const { splits, tiles, scratch, ...blocks } = weightGradBlocks(geometry);
+  const partials = partialsOf(emit, dw, splits);
+  emit.command(
+    kernels.conv2dWeightGrad,
+    {
+      dw: partials,
+      x: locationOf(x),
+      dy: locationOf(dy),
+      runs: emit.table(runs.flat()),
+      runCount: runs.length,
+      images: geometry.x[0],
+      rows: rows.outputs,
+      columns: columns.outputs,
+      ...source,
+      stepY: rows.stride,
+      stepX: columns.stride,
+      groups,
+      ...blocks,
+    },
+    { tiles, work: macs * MAC_NANOSECONDS, scratch },
+  );
+  emitSumPartials(emit, dw, partials, splits);
 }
 
 const conv2dWeightGradOp: Op<Conv2dGeometry, Conv2dGeometry> = {
@@ -550,44 +682,14 @@ const conv2dWeightGradOp: Op<Conv2dGeometry, Conv2dGeometry> = {
     return { geometry: unbounded(geometry), outputs };
   },
   lower(emit, geometry, [input, gradient], [dw]) {
-    const { rows, columns, groups, macs } = geometry;
     const x = withChannelsInside(emit, input!);
     const dy = isChannelsLast(gradient!.shape, gradient!.strides)
       ? gradient!
       : temporaryCopy(emit, gradient!, channelsLastStrides(gradient!.shape));
-    const source = sourceOf(x, groups);
-    const runs = runsOf(
-      forwardTaps(geometry, () => 0),
-      isAdjacent(source),
-    );
-    const { splits, tiles, scratch, ...blocks } = weightGradBlocks(geometry);
-    const count = dw!.size;
-    const partials = splits > 1 ? emit.temporary(4 * splits * count) : locationOf(dw!);
-    emit.command(
-      kernels.conv2dWeightGrad,
-      {
-        dw: partials,
-        x: locationOf(x),
-        dy: locationOf(dy),
-        runs: emit.table(runs.flat()),
-        runCount: runs.length,
-        images: geometry.x[0],
-        rows: rows.outputs,
-        columns: columns.outputs,
-        ...source,
-        stepY: rows.stride,
-        stepX: columns.stride,
-        groups,
-        ...blocks,
-      },
-      { tiles, work: macs * MAC_NANOSECONDS, scratch },
-    );
-    if (splits === 1) return;
-    emit.command(
-      kernels.sumPartials,
-      { y: locationOf(dw!), partials, splits, count },
-      { tiles: Math.ceil(count / kernels.PARTIALS_TILE), work: splits * count * 0.1 },
-    );
+    const operands = { dw: dw!, x, dy };
+    const phase = weightGradRows(geometry, x);
+    if (phase) emitRowWeightGrad(emit, geometry, operands, phase);
+    else emitPatchWeightGrad(emit, geometry, operands);
   },
   backward({ geometry, inputs: [x, dy], gradients: [ddw], needs }) {
     return [needs[0] ? conv2dInputGrad(dy!, ddw!, geometry) : null, needs[1] ? convolve(x!, ddw!, geometry) : null];

@@ -150,6 +150,7 @@ class Trainer {
     let index = 0;
     for (const batch of train) {
       signal?.throwIfAborted();
+      if (batch?.length !== 2) throw new TypeError(`fit: batch ${index} of train is not a pair [x, y], got ${batch}`);
       this.#batch(batch, index, tally);
       index++;
       await this.#turn();
