@@ -82,10 +82,11 @@ ${lines([
       advance(rows, UNROLL),
     ]),
     '}',
+    'if (--runs <= 0) break;',
     'b += <usize>left << 5;',
     range(rows).map((row) => `a${row} += jump;`),
   ]),
-  '} while (--runs > 0);',
+  '} while (true);',
   accumulators((row, half) => {
     const name = `c${row}${half}`;
     if (chains === 2) return `${name}x = f32x4.add(${name}x, ${name}y);`;
@@ -272,6 +273,13 @@ export function multiplyStrip(
 export function generateMicroKernels(root) {
   const folder = join(root, 'assembly/generated');
   mkdirSync(folder, { recursive: true });
-  const text = [HEADER, ...range(TALLEST).map((i) => height(i + 1)), wide(4), dispatch(), ...range(TALLEST).map((i) => outer(i + 1)), outerDispatch()].join('');
+  const text = [
+    HEADER,
+    ...range(TALLEST).map((i) => height(i + 1)),
+    wide(4),
+    dispatch(),
+    ...range(TALLEST).map((i) => outer(i + 1)),
+    outerDispatch(),
+  ].join('');
   writeFileSync(join(folder, 'micro-kernels.ts'), text);
 }

@@ -247,10 +247,14 @@ function rowPhase({ rows, columns, offset, taps }: Phase, channels: number): Row
   return regular ? { rows, columns, offset, depth, runs: runs.length, taps: length, dy, dx, dilation } : null;
 }
 
-/** All phases in that form, or null if patches have to be gathered: gaps between taps or channels, or rows too short for strips. */
-function rowPhases({ x, phases, groups }: Convolution): RowPhase[] | null {
+/**
+ * All phases in that form, or null if patches have to be gathered (gaps between taps or channels) or should be: rows too short for
+ * strips, or single taps at pixels that lie apart, which gathering brings together once for all panels.
+ */
+function rowPhases({ x, phases, step, spread, groups }: Convolution): RowPhase[] | null {
   const source = sourceOf(x, groups);
-  if (!isAdjacent(source)) return null;
+  const sparse = Math.max(...step, ...spread) > 1 && phases.every(({ taps }) => taps.length < 2);
+  if (!isAdjacent(source) || sparse) return null;
   const rows = phases.map((phase) => rowPhase(phase, source.channels));
   const dilation = Math.max(1, ...rows.map((phase) => phase?.dilation ?? 0));
   const fits = (phase: RowPhase | null): phase is RowPhase =>
@@ -261,7 +265,7 @@ function rowPhases({ x, phases, groups }: Convolution): RowPhase[] | null {
 /** Outputs per row below which patches of several rows make better strips. */
 const LEAST_ROW = 4;
 /** Columns of a tile at most, and outputs that it should have before its channels are divided. */
-const MOST_COLUMNS = 60;
+const MOST_COLUMNS = 120;
 const LEAST_PIXELS = 48;
 /** Floats of source rows that a tile reads, about: half a second-level cache. */
 const WINDOW_FLOATS = 40960;
@@ -285,7 +289,7 @@ function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, ch
   const nc = evenBlock(n, Math.max(LEAST_COLUMNS, share), 8);
   const affordable = Math.floor(TILE_MACS / (tileColumns * k * Math.min(n, nc)));
   const room = Math.floor((WINDOW_FLOATS / line - halo - 1) / stepY) + 1;
-  const tileRows = evenBlock(rows, Math.max(fewest, halo > 0 ? Math.min(affordable, room) : 0), 1);
+  const tileRows = evenBlock(rows, Math.max(fewest, Math.min(affordable, room)), 1);
   const scratch = 4 * (kernels.WINDOW_HEAD + ((tileRows - 1) * stepY + Math.max(0, halo) + 1) * line + 4);
   return { tileRows, tileColumns, nc, kc: KC, scratch };
 }
