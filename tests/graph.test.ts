@@ -256,9 +256,54 @@ describe('a captured step', () => {
     expect(() => a.item()).toThrow(
       'item: this Tensor([], f32) was released when the next call of the captured step that returned it ended; keep(tensor) makes it stay, item() or data() takes its value out',
     );
+    const x = tensor([4]);
     const before = memoryStatistics().blocks;
-    for (let i = 0; i < 100; i++) step(w);
+    for (let i = 0; i < 100; i++) step(x);
     expect(memoryStatistics().blocks - before).toBeLessThan(3);
+  });
+
+  it('refuses an input that needs a gradient', () => {
+    const w = tensor([2], { requiresGrad: true });
+    const step = captureStep((x: Tensor) => w.mul(x).sum());
+    expect(() => step(w.mul(2))).toThrow(
+      'captureStep: input 0, Tensor([1], f32, requiresGrad), needs a gradient, which a captured step does not give to its inputs; detach() it, or let the function read it from outside',
+    );
+  });
+
+  it('is captured anew when a layer is replaced or a parameter that is read through a view is frozen', () => {
+    const net = new nn.Sequential(new nn.Linear(2, 2), new nn.ReLU());
+    const step = captureStep((x: Tensor) => net.forward(x).sum());
+    const x = ones([1, 2]);
+    step(x);
+    const fresh = new nn.Linear(2, 2);
+    net[0] = fresh;
+    step(x);
+    expect(fresh.weight.grad).not.toBeNull();
+    const w = tensor([[1, 2]], { requiresGrad: true });
+    const product = captureStep((a: Tensor) => a.matmul(w.transpose(0, 1)).sum().add(net.forward(a).sum()));
+    product(x);
+    expect([...w.grad!.data()]).toEqual([1, 1]);
+    w.requiresGrad = false;
+    w.grad = null;
+    product(x);
+    expect(w.grad).toBeNull();
+  });
+
+  it('and stand-ins of its inputs cannot be used outside, nor programs inside', () => {
+    let inside = ones([2]);
+    const w = tensor([1, 2], { requiresGrad: true });
+    const step = captureStep((x: Tensor) => {
+      inside = x;
+      return w.mul(x).sum();
+    });
+    step(ones([2]));
+    expect(() => inside.fill_(7)).toThrow('stands for a value inside a captured step and has none outside of it');
+    expect(() => inside.add(1)).toThrow(CaptureError);
+    const run = compile(new nn.ReLU(), { input: [2] });
+    expect(() => captureStep((x: Tensor) => run(x).mul(w).sum())(ones([2]))).toThrow(
+      'run: a compiled model or captured step cannot run inside a step that is being captured',
+    );
+    expect(run(tensor([-1, 3])).data()[1]).toBe(3);
   });
 
   it('takes inputs in any layout', () => {

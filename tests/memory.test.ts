@@ -7,6 +7,8 @@ import { blockBytes, Heap } from '../ts/runtime/heap.ts';
 import { fit } from '../ts/train/fit.ts';
 import {
   captureStep,
+  compile,
+  full,
   init,
   keep,
   memoryStatistics,
@@ -260,6 +262,28 @@ describe('out of memory', () => {
     const y = ones([1, 100_000]);
     expect(() => x.add(y)).toThrow(OutOfMemoryError);
     expect(x.add(1).sum().item()).toBe(2000);
+  });
+});
+
+describe('arena', () => {
+  it('keeps the other programs working when it cannot shrink', async () => {
+    await init({ threads: 1, maxMemory: 16 << 20 });
+    const [big, small] = [400_000, 20_000].map((size) =>
+      compile(new nn.Sequential(new nn.Sigmoid(), new nn.Tanh(), new nn.Sigmoid()), { input: [size] }),
+    );
+    const x = zeros([20_000]);
+    const expected = small!(x).data();
+    const hoard = [];
+    try {
+      for (;;) hoard.push(zeros([100_000]));
+    } catch (error) {
+      expect(error).toBeInstanceOf(OutOfMemoryError);
+    }
+    big!.dispose();
+    hoard.pop()!.dispose();
+    const witness = full([50_000], 5);
+    expect(small!(x).data()).toEqual(expected);
+    expect(witness.data().every((value) => value === 5)).toBe(true);
   });
 });
 

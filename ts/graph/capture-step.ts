@@ -31,7 +31,6 @@ export type StepResult = Tensor | readonly [Tensor, ...Tensor[]];
 interface Entry {
   readonly specs: readonly InputSpec[];
   readonly captured: Captured<readonly Tensor[]>;
-  readonly leaves: readonly (readonly [Tensor, boolean])[];
   readonly program: Program;
 }
 
@@ -49,7 +48,7 @@ export class GradientStep {
 
   /** Computes loss and gradients; returns what the function returned. */
   run(inputs: readonly Tensor[]): Tensor[] {
-    for (const input of inputs) checkReadable('captureStep', input);
+    inputs.forEach(checkInput);
     const dense = inputs.map((x) => (isDense(x.shape, x.strides) ? x : contiguous(x)));
     return this.#entry(dense).program.run(dense);
   }
@@ -81,10 +80,19 @@ export class GradientStep {
       return results;
     });
     const program = new Program(captured.calls, captured.inputs, captured.result);
-    const entry = { specs, captured, leaves: leavesOf(captured), program };
+    const entry = { specs, captured, program };
     this.#entries.push(entry);
     return entry;
   }
+}
+
+/** An input of a step is data: no gradient flows out of a program into what lies before it. */
+function checkInput(input: unknown, index: number): void {
+  checkReadable('captureStep', input);
+  if (input.requiresGrad)
+    throw new Error(
+      `captureStep: input ${index}, ${input}, needs a gradient, which a captured step does not give to its inputs; detach() it, or let the function read it from outside`,
+    );
 }
 
 function resultsOf(result: StepResult): readonly Tensor[] {
@@ -94,22 +102,8 @@ function resultsOf(result: StepResult): readonly Tensor[] {
   return results;
 }
 
-/** Parameters that the calls read, with whether they were trainable. */
-function leavesOf({ calls }: Captured<unknown>): [Tensor, boolean][] {
-  const leaves = new Map<Tensor, boolean>();
-  for (const { inputs } of calls)
-    for (const input of inputs)
-      if (input?.isLeaf && input.storage.state !== 'planned') leaves.set(input, input.requiresGrad);
-  return [...leaves];
-}
-
-function matches(entry: Entry, specs: readonly InputSpec[]): boolean {
-  return (
-    entry.specs.length === specs.length &&
-    entry.specs.every((spec, i) => sameSpec(spec, specs[i]!)) &&
-    entry.captured.modes.every(([module, training]) => module.training === training) &&
-    entry.leaves.every(([leaf, trainable]) => leaf.requiresGrad === trainable && !leaf.hooks?.length)
-  );
+function matches({ specs, captured }: Entry, wanted: readonly InputSpec[]): boolean {
+  return specs.length === wanted.length && specs.every((spec, i) => sameSpec(spec, wanted[i]!)) && captured.isCurrent();
 }
 
 /** The update of an optimiser, captured once per set of parameters that have gradients. */
@@ -161,7 +155,8 @@ const NEXT_CALL =
  * Captures a training step. The first call with inputs of a new kind (shape, dtype, training or evaluation, which parameters
  * are trainable) writes down forward and backward of `lossFunction` and the update of `optimizer`; every call replays them
  * with one call into wasm each. Results equal the eager ones bit for bit. What a call returns stays readable until the next
- * call ends.
+ * call ends. Numbers that the function takes from JavaScript (`x.mul(k)`) are written down as they are at the capture; what
+ * changes from step to step must be a tensor or a hyper-parameter of the optimiser.
  *
  * @param lossFunction returns the loss, or `[loss, ...more]`; must not read values (`item`, `data`)
  * @returns a function that takes a batch, trains on it once and returns the loss

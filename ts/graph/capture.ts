@@ -18,9 +18,17 @@ export interface InputSpec {
   readonly strides: readonly number[];
 }
 
-/** Something whose mode a captured list depends on: a module in training or evaluation. */
+/** Something that a captured list depends on: a module, in training or evaluation, with the parameters and layers it has. */
 export interface Moded {
   readonly training: boolean;
+  /** Its own parameters and direct children. */
+  parts(): readonly unknown[];
+}
+
+/** A module as it was when it ran. */
+interface Mode {
+  readonly training: boolean;
+  readonly parts: readonly unknown[];
 }
 
 /** A list of op calls, and what it depends on besides its inputs. */
@@ -28,15 +36,15 @@ export interface Captured<T> {
   readonly calls: readonly OpCall[];
   readonly inputs: readonly Tensor[];
   readonly result: T;
-  /** Modules that ran, with the mode they were in. */
-  readonly modes: readonly (readonly [Moded, boolean])[];
+  /** Whether a replay would still do what the callback does: same modes, layers, parameters and trainability, no new hooks. */
+  isCurrent(): boolean;
 }
 
-let modes: Map<Moded, boolean> | null = null;
+let modes: Map<Moded, Mode> | null = null;
 
-/** Notes that a module runs: its mode becomes part of the program's key. */
+/** Notes that a module runs: its mode and its parts become part of the program's key. */
 export function noteModule(module: Moded): void {
-  modes?.set(module, module.training);
+  modes?.set(module, { training: module.training, parts: module.parts() });
 }
 
 /** Whether op calls are being captured. */
@@ -67,20 +75,38 @@ export function sameSpec(a: InputSpec, b: InputSpec): boolean {
   return equal(a.strides, b.strides) || (isContiguous(a.shape, a.strides) && isContiguous(b.shape, b.strides));
 }
 
+function sameParts(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((part, i) => part === b[i]);
+}
+
 /** Calls `callback` with stand-ins for the inputs and returns the op calls it made. Nothing is computed. */
 export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Tensor[]) => T): Captured<T> {
   if (modes) throw new Error('capture: a step is already being captured');
   const calls: OpCall[] = [];
   const inputs = specs.map(standIn);
-  const before = setRecorder({ record: (call) => void calls.push(call) });
-  const seen = (modes = new Map<Moded, boolean>());
+  const leaves = new Map<Tensor, boolean>();
+  const before = setRecorder({
+    record: (call) => void calls.push(call),
+    read(tensor) {
+      if (tensor.isLeaf && tensor.storage.state !== 'planned') leaves.set(tensor, tensor.requiresGrad);
+    },
+  });
+  const seen = (modes = new Map<Moded, Mode>());
   beginRandomCapture();
   try {
     const result = callback(...inputs);
     noGrad(endRandomCapture);
-    return { calls, inputs, result, modes: [...seen] };
+    return { calls, inputs, result, isCurrent: () => unchanged(seen, leaves) };
   } finally {
     modes = null;
     setRecorder(before);
   }
+}
+
+/** Whether modules and leaves are as they were noted. */
+function unchanged(modules: ReadonlyMap<Moded, Mode>, leaves: ReadonlyMap<Tensor, boolean>): boolean {
+  for (const [module, { training, parts }] of modules)
+    if (module.training !== training || !sameParts(module.parts(), parts)) return false;
+  for (const [leaf, trainable] of leaves) if (leaf.requiresGrad !== trainable || leaf.hooks?.length) return false;
+  return true;
 }

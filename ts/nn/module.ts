@@ -108,6 +108,11 @@ export abstract class Module {
     return tensor;
   }
 
+  /** @internal Its own parameters and direct children, for whoever must notice that one was replaced. */
+  parts(): unknown[] {
+    return Object.values(this).filter((value) => value instanceof Module || value instanceof Parameter);
+  }
+
   /** The modules that are properties of this one. */
   *namedChildren(): Generator<[string, Module]> {
     for (const [name, value] of Object.entries(this)) if (value instanceof Module) yield [name, value];

@@ -14,6 +14,8 @@ import { Tensor } from './tensor.ts';
 /** Whoever collects op calls instead of running them. */
 export interface Recorder {
   record(call: OpCall): void;
+  /** Told of every tensor that a call reads, also of calls that only make views and are not recorded. */
+  read(tensor: Tensor): void;
 }
 
 /** Autograd's view of op calls. */
@@ -66,7 +68,11 @@ export function apply<Options, Geometry>(
   tape.before(op as OpCall['op'], inputs);
   const outputs = specs.map((spec) => outputTensor(spec, inputs));
   const call = { op, options, geometry, inputs, outputs, module: modulePath() } as unknown as OpCall;
-  for (const input of inputs) if (input) input.storage.usedAt = currentStep();
+  for (const input of inputs) {
+    if (!input) continue;
+    input.storage.usedAt = currentStep();
+    recorder?.read(input);
+  }
   if (!specs.length || specs.some((spec) => !spec.view)) {
     if (recorder) recorder.record(call);
     else execute(call, specs);
@@ -107,7 +113,9 @@ function execute(call: OpCall, specs: readonly OutputSpec[]): void {
   const emitter = new CommandList();
   for (const input of inputs) {
     if (input?.storage.state === 'planned')
-      throw new CaptureError(`${op.name}: ${input} stands for a value inside a captured step and has none outside of it`);
+      throw new CaptureError(
+        `${op.name}: ${input} stands for a value inside a captured step and has none outside of it`,
+      );
     if (input) materialise(input.storage);
   }
   const fresh = outputs.filter((_, i) => !specs[i]!.view).map((output) => output.storage);

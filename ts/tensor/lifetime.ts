@@ -13,11 +13,18 @@ import type { Tensor } from './tensor.ts';
 
 /** Steps over other parameters that may lie between two over the same ones before the older is released anyway. */
 const MAX_STEPS_KEPT = 16;
+/** Tensors and bytes that a training step may make before the finalizer gets a chance at them. */
+const MAX_FRESH = 65536;
+const MAX_FRESH_BYTES = 2 ** 30;
 
 let step = 1;
 let ended = false;
 let walking = false;
-let fresh: WeakRef<Storage>[] = [];
+/** Made since the last step. Strong while training, where it is emptied at every step; a WeakRef would keep its target anyway until the job ends. */
+let fresh: Storage[] = [];
+let freshBytes = 0;
+/** The same outside of training, and what became too much: the finalizer may take these. */
+let weak: WeakRef<Storage>[] = [];
 let compactAt = 4096;
 let scopes: Set<Storage>[] = [];
 /** Storages of the last step over each set of parameters, oldest first. */
@@ -65,13 +72,19 @@ export function track(storage: Storage): void {
   registerFinalizer(storage);
   const scope = scopes.at(-1);
   if (scope) scope.add(storage);
-  fresh.push(new WeakRef(storage));
-  if (fresh.length > compactAt) compact();
+  fresh.push(storage);
+  freshBytes += storage.bytes;
+  if (steps.size === 0 || fresh.length > MAX_FRESH || freshBytes > MAX_FRESH_BYTES) weaken();
 }
 
-function compact(): void {
-  fresh = fresh.filter((reference) => reference.deref()?.state === 'live');
-  compactAt = Math.max(4096, 2 * fresh.length);
+/** Lets go of what is noted, but for weak references. */
+function weaken(): void {
+  for (const storage of fresh) weak.push(new WeakRef(storage));
+  fresh = [];
+  freshBytes = 0;
+  if (weak.length < compactAt) return;
+  weak = weak.filter((reference) => reference.deref()?.state === 'live');
+  compactAt = Math.max(4096, 2 * weak.length);
 }
 
 /** Gives a lazy storage its memory and contents. If that fails it is as lazy as before. */
@@ -142,13 +155,14 @@ export function endStep(key: string, retain: boolean): void {
 /** Takes what was made since the last step and belongs to this one. */
 function claimFresh(again: boolean): Storage[] {
   const mine: Storage[] = [];
-  for (const reference of fresh) {
-    const storage = reference.deref();
+  for (const storage of [...weak.map((reference) => reference.deref()), ...fresh]) {
     if (!storage || !releasable(storage)) continue;
     // Before the first step over these parameters people prepare data; only what lies in the graph is the step's.
     if (storage.inGraph ? storage.computed || again : storage.computed && again) mine.push(storage);
   }
   fresh = [];
+  weak = [];
+  freshBytes = 0;
   return mine;
 }
 
@@ -228,6 +242,8 @@ whenShutDown(() => {
   step = 1;
   ended = walking = false;
   fresh = [];
+  weak = [];
+  freshBytes = 0;
   scopes = [];
   steps = new Map();
   finalizers = makeFinalizers();
