@@ -57,12 +57,13 @@ function conv2d(f, kernels, conv, direction) {
   const weight = make(weightShape, 2);
   const dy = make(yShape, 3);
   const options = { stride, padding, groups };
+  const geometry = kernels.conv2dGeometry(x, weight, null, options);
   const works = {
     forward: { inputs: [x], call: (input) => f.F.conv2d(input, weight, null, options) },
-    inputGrad: { inputs: [dy, weight], call: (gradient, w) => kernels.conv2dInputGrad(xShape, w, gradient, options) },
+    inputGrad: { inputs: [dy, weight], call: (gradient, w) => kernels.conv2dInputGrad(gradient, w, geometry) },
     weightGrad: {
       inputs: [x, dy],
-      call: (input, gradient) => kernels.conv2dWeightGrad(input, weightShape, gradient, options),
+      call: (input, gradient) => kernels.conv2dWeightGrad(input, gradient, geometry),
     },
   };
   return prepared(f, kernels, works[direction], flops, [x, weight, dy]);

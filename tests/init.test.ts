@@ -57,6 +57,13 @@ describe('init', () => {
     }
   });
 
+  it('says which file it needs when the module is of another build', async () => {
+    await expect(init({ threads: 2, build: 'simd', wasm: readFileSync('build/simd.wasm') })).rejects.toThrow(
+      "init: this wasm does not fit build 'simd' with threads 2, which need simd-mt.wasm",
+    );
+    await init({ threads: 1 });
+  });
+
   it('refuses a module that is none, and can be called again', async () => {
     await expect(init({ threads: 1, wasm: 7 as never })).rejects.toThrow(
       'init: wasm must be a WebAssembly.Module, bytes, a Response or a promise of one, got number',

@@ -80,7 +80,7 @@ function checkGroups(op: string, x: readonly number[], weight: readonly number[]
 }
 
 /** Validates operands and options, resolves the windows. */
-function conv2dGeometry(x: Tensor, weight: Tensor, bias: Operand, options: Conv2dOptions): Conv2dGeometry {
+export function conv2dGeometry(x: Tensor, weight: Tensor, bias: Operand, options: Conv2dOptions): Conv2dGeometry {
   checkFloat('conv2d', { input: x, weight, bias });
   checkRank('conv2d', 'input', x, '[N,C,H,W]');
   checkRank('conv2d', 'weight', weight, '[O,C/groups,KH,KW]');

@@ -310,7 +310,20 @@ async function start(wanted: Settings): Promise<void> {
   const shared = wanted.threads > 1;
   const module = await loadModule(wanted.build, shared, wanted.wasm);
   const memory = new LinearMemory(wanted.maxMemory, shared);
-  current = new Engine(wanted, module, memory, await instantiateKernels(module, memory.memory));
+  current = new Engine(wanted, module, memory, await instantiate(module, memory, wanted));
+}
+
+/** Instantiates, and names what does not fit when a module of another build was given. */
+async function instantiate(module: WebAssembly.Module, memory: LinearMemory, wanted: Settings): Promise<KernelExports> {
+  try {
+    return await instantiateKernels(module, memory.memory);
+  } catch (error) {
+    if (!wanted.wasm || !(error instanceof WebAssembly.LinkError)) throw error;
+    const file = `${wanted.build}${wanted.threads > 1 ? '-mt' : ''}.wasm`;
+    throw new RangeError(
+      `init: this wasm does not fit build '${wanted.build}' with threads ${wanted.threads}, which need ${file}: ${error.message}`,
+    );
+  }
 }
 
 /**
