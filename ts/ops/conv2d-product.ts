@@ -1,0 +1,260 @@
+// Emits the products of a convolution and of its input gradient: by rows of the source (assembly/row-convolution.ts), or by gathered
+// patches (assembly/convolution.ts).
+import * as kernels from '../generated/kernels.ts';
+import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
+import type { Operand } from '../tensor/op.ts';
+import { channelsLastStrides, isChannelsLast, sizeOf } from '../tensor/shape.ts';
+import { locationOf, type Tensor } from '../tensor/tensor.ts';
+import {
+  type Four,
+  isAdjacent,
+  LEAST_ROW,
+  type Phase,
+  type RowPhase,
+  rowPhase,
+  runsOf,
+  sourceOf,
+  type Tap,
+} from './conv2d-phases.ts';
+import {
+  emitPack,
+  evenBlock,
+  KC,
+  LEAST_COLUMNS,
+  MAC_NANOSECONDS,
+  productBlocks,
+  scratchRows,
+  TILE_MACS,
+} from './product.ts';
+
+/** Scratch for a row of the source with zeros around it. */
+export const LINE_BYTES = 4 * (kernels.LINE_FLOATS + 4);
+
+export interface Convolution {
+  readonly y: Tensor;
+  readonly x: Tensor;
+  readonly panels: Location;
+  readonly phases: readonly Phase[];
+  /** Distance between windows on x, and between the pixels of a phase on y. */
+  readonly step: readonly [number, number];
+  readonly spread: readonly [number, number];
+  readonly groups: number;
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/** Emits y = all phases of a convolution of x. */
+export function emitConvolution(emit: Emitter, convolution: Convolution): void {
+  const phases = rowPhases(convolution);
+  if (phases) emitRowConvolution(emit, convolution, phases);
+  else emitPatchConvolution(emit, convolution);
+}
+
+/**
+ * All phases in that form, or null if patches have to be gathered (gaps between taps or channels) or should be: rows too short for
+ * strips, or single taps at pixels that lie apart, which gathering brings together once for all panels.
+ */
+function rowPhases({ x, phases, step, spread, groups }: Convolution): RowPhase[] | null {
+  const source = sourceOf(x, groups);
+  const sparse = Math.max(...step, ...spread) > 1 && phases.every(({ taps }) => taps.length < 2);
+  if (!isAdjacent(source) || sparse) return null;
+  const rows = phases.map((phase) => rowPhase(phase, source.channels));
+  const dilation = Math.max(1, ...rows.map((phase) => phase?.dilation ?? 0));
+  const fits = (phase: RowPhase | null): phase is RowPhase =>
+    phase !== null && phase.columns >= LEAST_ROW && (phase.runs < 2 || phase.dilation === dilation);
+  return rows.every(fits) ? rows : null;
+}
+
+/** Columns of a tile at most, and outputs that it should have before its channels are divided. */
+const MOST_COLUMNS = 120;
+const LEAST_PIXELS = 48;
+/** Floats of source rows that a tile reads, about: half a second-level cache. */
+const WINDOW_FLOATS = 40960;
+
+/** Tile sizes of a convolution by rows. */
+function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, channels: number, n: number) {
+  const most = (of: (phase: RowPhase) => number) => Math.max(...phases.map(of));
+  const [rows, columns, k] = [
+    most((p) => p.rows),
+    most((p) => p.columns),
+    Math.max(
+      1,
+      most((p) => p.depth),
+    ),
+  ];
+  const tileColumns = Math.min(columns, evenBlock(columns, MOST_COLUMNS, 12));
+  const line = 4 * Math.ceil((((tileColumns - 1) * stepX + most((p) => p.taps)) * channels) / 4);
+  const halo = most((p) => (p.runs - 1) * p.dilation);
+  const fewest = Math.min(rows, Math.ceil(LEAST_PIXELS / tileColumns));
+  const share = Math.floor(TILE_MACS / (fewest * tileColumns * k) / 8) * 8;
+  const nc = evenBlock(n, Math.max(LEAST_COLUMNS, share), 8);
+  const affordable = Math.floor(TILE_MACS / (tileColumns * k * Math.min(n, nc)));
+  const room = Math.floor((WINDOW_FLOATS / line - halo - 1) / stepY) + 1;
+  const tileRows = evenBlock(rows, Math.max(fewest, Math.min(affordable, room)), 1);
+  const scratch = 4 * (kernels.WINDOW_HEAD + ((tileRows - 1) * stepY + Math.max(0, halo) + 1) * line + 4);
+  return { tileRows, tileColumns, nc, kc: KC, scratch };
+}
+
+/** A 1 x 1 kernel that meets every pixel of a dense source: all images are one long row. */
+function isPointwise({ x, y, step, spread }: Convolution, phases: readonly RowPhase[]): boolean {
+  const [phase] = phases;
+  const pixels = sizeOf(x.shape) / x.shape[1]!;
+  return (
+    phases.length === 1 &&
+    phase!.runs * phase!.taps === 1 &&
+    Math.max(...step, ...spread) === 1 &&
+    phase!.dy === 0 &&
+    phase!.dx === 0 &&
+    pixels > 0 &&
+    sizeOf(y.shape) / y.shape[1]! === pixels &&
+    isChannelsLast(x.shape, x.strides)
+  );
+}
+
+function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: readonly RowPhase[]): void {
+  const { y, x, panels, step, spread, lo, hi } = convolution;
+  const { xImage, xRow, channels } = sourceOf(x, 1);
+  const n = y.shape[1]!;
+  const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
+  const pixels = sizeOf(y.shape) / n;
+  const flat = isPointwise(convolution, rowPhases);
+  const phases = flat ? [{ ...rowPhases[0]!, rows: 1, columns: pixels }] : rowPhases;
+  const [images, height, width] = flat ? [1, 1, pixels] : [x.shape[0]!, x.shape[2]!, x.shape[3]!];
+  const words: number[] = [];
+  let k = 0;
+  for (const { rows, columns, offset, depth, runs, taps, dy, dx } of phases) {
+    words.push(rows, columns, offset, k, runs, taps, dy, dx);
+    k += depth;
+  }
+  const { scratch, ...blocks } = rowBlocks(phases, step[0], step[1], channels, n);
+  const tiles = phases.map(
+    ({ rows, columns }) => Math.ceil(rows / blocks.tileRows) * Math.ceil(columns / blocks.tileColumns),
+  );
+  const macs = phases.reduce((sum, { rows, columns, depth }) => sum + images * rows * columns * n * depth, 0);
+  emit.command(
+    kernels.convolveRows,
+    {
+      y: locationOf(y),
+      x: locationOf(x),
+      panels,
+      phases: emit.table(words),
+      phaseCount: phases.length,
+      images,
+      height,
+      width,
+      channels,
+      xImage,
+      xRow,
+      stepY: step[0],
+      stepX: step[1],
+      dilation: Math.max(1, ...phases.map(({ dilation }) => dilation)),
+      n,
+      yImage,
+      yRow: yRow * spread[0],
+      yColumn: yColumn * spread[1],
+      k,
+      ...blocks,
+      lo,
+      hi,
+    },
+    {
+      tiles: images * tiles.reduce((sum, count) => sum + count, 0) * Math.ceil(n / blocks.nc),
+      work: macs * MAC_NANOSECONDS,
+      scratch,
+    },
+  );
+}
+
+/** The same, with patches gathered tile by tile. */
+function emitPatchConvolution(
+  emit: Emitter,
+  { y, x, panels, phases, step, spread, groups, lo, hi }: Convolution,
+): void {
+  const source = sourceOf(x, groups);
+  const images = y.shape[0]!;
+  const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
+  const n = y.shape[1]! / groups;
+  const phaseWords: number[] = [];
+  const runWords: number[] = [];
+  let k = 0;
+  let macs = 0;
+  for (const { rows, columns, offset, taps } of phases) {
+    const runs = runsOf(taps, isAdjacent(source));
+    const depth = taps.length * source.channels;
+    phaseWords.push(rows, columns, offset, runWords.length / kernels.RUN_WORDS, runs.length, k, depth);
+    runWords.push(...runs.flat());
+    k += depth;
+    macs += images * rows * columns * n * depth * groups;
+  }
+  const pixels = phases.map(({ rows, columns }) => images * rows * columns);
+  const deepest = Math.max(...phases.map(({ taps }) => taps.length * source.channels));
+  const blocks = productBlocks(Math.max(...pixels), n, deepest);
+  const rowBlocks = pixels.reduce((count, m) => count + Math.ceil(m / blocks.mc), 0);
+  emit.command(
+    kernels.conv2d,
+    {
+      y: locationOf(y),
+      x: locationOf(x),
+      panels,
+      phases: emit.table(phaseWords),
+      runs: emit.table(runWords.length ? runWords : [0]),
+      phaseCount: phases.length,
+      images,
+      ...source,
+      stepY: step[0],
+      stepX: step[1],
+      groups,
+      n,
+      yImage,
+      yRow: yRow * spread[0],
+      yColumn: yColumn * spread[1],
+      k,
+      ...blocks,
+      lo,
+      hi,
+    },
+    {
+      tiles: groups * rowBlocks * Math.ceil(n / blocks.nc),
+      work: macs * MAC_NANOSECONDS,
+      scratch: scratchRows(blocks.mc, blocks.kc) + LINE_BYTES,
+    },
+  );
+}
+
+/** Weights packed for the forward pass: columns are output channels. */
+export function packForward(
+  emit: Emitter,
+  weight: Tensor,
+  bias: Operand,
+  taps: readonly Tap[],
+  groups: number,
+): Location {
+  const [outputs, channels] = weight.shape as Four;
+  return emitPack(emit, {
+    b: locationOf(weight),
+    bias: bias ? locationOf(bias) : NOWHERE,
+    taps: taps.map(({ offset }) => offset),
+    channels,
+    n: outputs / groups,
+    strideChannel: channels === 1 ? 1 : weight.strides[1]!,
+    strideN: weight.strides[0]!,
+    matrices: groups,
+    strideMatrix: (outputs / groups) * weight.strides[0]!,
+  });
+}
+
+/** Weights packed for the input gradient: columns are input channels, k runs over (tap, output channel). */
+export function packBackward(emit: Emitter, weight: Tensor, phases: readonly Phase[], groups: number): Location {
+  const [outputs, channels] = weight.shape as Four;
+  return emitPack(emit, {
+    b: locationOf(weight),
+    bias: NOWHERE,
+    taps: phases.flatMap(({ taps }) => taps.map(({ offset }) => offset)),
+    channels: outputs / groups,
+    n: channels,
+    strideChannel: weight.strides[0]!,
+    strideN: channels === 1 ? 1 : weight.strides[1]!,
+    matrices: groups,
+    strideMatrix: (outputs / groups) * weight.strides[0]!,
+  });
+}
