@@ -273,8 +273,18 @@ const copyInPlaceOp: Op<null, null> = {
   mutates: [0],
 };
 
+/** Whether writing one tensor may change what is yet to be read of the other. The same view of the same memory is safe. */
+function overlap(target: Tensor, source: Tensor): boolean {
+  if (target.storage !== source.storage) return false;
+  const [a, b] = [locationOf(target), locationOf(source)];
+  const same = a.byteOffset === b.byteOffset && show(target.shape) === show(source.shape);
+  if (same && sameStrides(target.shape, target.strides, source.strides)) return false;
+  return a.byteOffset < b.byteOffset + b.bytes && b.byteOffset < a.byteOffset + a.bytes;
+}
+
 /**
- * Writes `source` into `target`, broadcasting and casting it, and returns `target`. Gradients do not flow through it.
+ * Writes `source` into `target`, broadcasting and casting it, and returns `target`. The two may overlap in memory. Gradients do
+ * not flow through it.
  * Source: torch.Tensor.copy_.
  *
  * @throws RangeError if the source does not broadcast to the target's shape, Error if the target is part of a recorded graph
@@ -288,7 +298,8 @@ const copyInPlaceOp: Op<null, null> = {
  */
 export function copy_(target: Tensor, source: Tensor): Tensor {
   for (const operand of [target, source]) checkReadable('copy_', operand);
-  apply(copyInPlaceOp, [target, to(source, target.dtype)], null);
+  const values = to(source, target.dtype);
+  apply(copyInPlaceOp, [target, overlap(target, values) ? clone(values) : values], null);
   return target;
 }
 

@@ -12,6 +12,7 @@ const METHODS = {
   abs: ops.abs,
   add: ops.add,
   argmax: ops.argmax,
+  argmin: ops.argmin,
   bernoulli_: ops.bernoulli_,
   clamp: ops.clamp,
   clone: ops.clone,
@@ -62,6 +63,7 @@ const METHODS = {
   unsqueeze: ops.unsqueeze,
   var: ops.variance,
   view: ops.view,
+  where: (x: Tensor, condition: Tensor, other: ops.TensorOrNumber): Tensor => ops.where(condition, x, other),
   zero_: ops.zero_,
 } as const;
 

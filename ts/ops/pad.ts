@@ -2,7 +2,7 @@
 import { apply, checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Op } from '../tensor/op.ts';
-import { normalizeDim, show } from '../tensor/shape.ts';
+import { checkSize, normalizeDim, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { emitConstant, emitCopy } from './copy.ts';
 import { part, stridesLike } from './loops.ts';
@@ -26,6 +26,7 @@ const padOp: Op<Omit<PadGeometry, 'shape'>, PadGeometry> = {
   name: 'pad',
   infer([x], { before, after, value }) {
     const shape = x!.shape.map((extent, i) => extent + before[i]! + after[i]!);
+    checkSize('pad', shape);
     const outputs = [{ shape, dtype: x!.dtype, strides: stridesLike(shape, x!.strides) }];
     return { geometry: { shape: x!.shape, before, after, value }, outputs };
   },
@@ -92,6 +93,7 @@ const catOp: Op<{ readonly dim: number }, CatGeometry> = {
     }
     const extents = inputs.map((x) => x!.shape[axis]!);
     const shape = first.shape.map((extent, i) => (i === axis ? extents.reduce((a, b) => a + b, 0) : extent));
+    checkSize('cat', shape);
     const outputs = [{ shape, dtype: first.dtype, strides: stridesLike(shape, first.strides) }];
     return { geometry: { dim: axis, extents }, outputs };
   },

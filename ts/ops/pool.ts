@@ -1,7 +1,7 @@
 // Max and average pooling of images [N,C,H,W] (or [C,H,W]), channels-last in memory.
 import * as kernels from '../generated/kernels.ts';
 import { apply, checkReadable } from '../tensor/apply.ts';
-import { checkOptions } from '../tensor/create.ts';
+import { checkFlag, checkOptions } from '../tensor/create.ts';
 import type { Op, OutputSpec } from '../tensor/op.ts';
 import { channelsLastStrides, show } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
@@ -56,7 +56,10 @@ function inferPool(op: string, x: Tensor, kernelSize: Pair, options: WindowOptio
   if (x.shape.length !== 4) throw new RangeError(`${op}: expected images [N,C,H,W] or [C,H,W], got ${show(x.shape)}`);
   const [N, C, H, W] = x.shape as [number, number, number, number];
   const kernel = pairOf(op, 'kernelSize', kernelSize);
-  const [rows, columns] = windowAxes(op, [H, W], kernel, { ...options, stride: options.stride ?? kernelSize });
+  const [rows, columns] = windowAxes(op, [H, W], kernel, {
+    ...options,
+    stride: options.stride === undefined ? kernelSize : options.stride,
+  });
   checkPadding(op, rows, columns);
   const [OH, OW] = [rows.outputs, columns.outputs];
   const sizes = { N, C, H, W, OH, OW, KH: kernel[0], KW: kernel[1], SH: rows.stride, SW: columns.stride };
@@ -179,6 +182,7 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions
   checkReadable('maxPool2d', x);
   checkOptions('maxPool2d', options, MAX_OPTIONS);
   const { returnIndices = false, ...window } = options;
+  checkFlag('maxPool2d', 'returnIndices', returnIndices);
   const images = channelsLast(batched(x));
   const track = returnIndices || images.requiresGrad;
   const [values, indices] = apply(maxPool2dOp, [images], { ...window, kernelSize, track });
@@ -257,6 +261,7 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions
   checkReadable('avgPool2d', x);
   checkOptions('avgPool2d', options, AVG_OPTIONS);
   const { countIncludePad = true, divisorOverride, ...window } = options;
+  checkFlag('avgPool2d', 'countIncludePad', countIncludePad);
   const settings = { ...window, kernelSize, countIncludePad, divisorOverride };
   return unbatched(apply(avgPool2dOp, [channelsLast(batched(x))], settings)[0]!, x);
 }

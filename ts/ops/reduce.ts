@@ -3,15 +3,15 @@
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Location } from '../runtime/command.ts';
 import { apply } from '../tensor/apply.ts';
-import { arange, checkOptions } from '../tensor/create.ts';
+import { arange, checkFlag, checkOptions } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
 import type { Inferred, Op, OutputSpec } from '../tensor/op.ts';
+import { printed } from '../tensor/printed.ts';
 import { show } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { eq } from './compare.ts';
 import { to } from './copy.ts';
 import { div, mul, sub } from './elementwise.ts';
-import { printed } from './printed.ts';
 import {
   axesOf,
   emitPass,
@@ -28,7 +28,7 @@ import { checkFloat } from './unary.ts';
 
 /** Options of reductions. */
 export interface ReduceOptions {
-  /** The dimension or dimensions to reduce, negative from the end. Default: all. */
+  /** The dimension or dimensions to reduce, negative from the end. Default: all; an empty list means all too. */
   dim?: number | readonly number[] | undefined;
   /** Leaves reduced dimensions in the shape, with extent 1. Default false. */
   keepdim?: boolean | undefined;
@@ -58,6 +58,8 @@ const REDUCE_OPTIONS = ['dim', 'keepdim'];
 /** What every reduction knows about its shapes. */
 interface Geometry {
   readonly plan: ReductionPlan;
+  /** The reduced dimensions. */
+  readonly axes: readonly number[];
   /** Shape of x, and of y with the reduced dimensions as 1. */
   readonly from: readonly number[];
   readonly kept: readonly number[];
@@ -70,12 +72,13 @@ function inferReduction(
   { dim, keepdim = false }: ReduceOptions,
   options: PlanOptions,
 ): Geometry & { readonly spec: (dtype: DType) => OutputSpec } {
+  checkFlag(op, 'keepdim', keepdim);
   const axes = axesOf(op, dim, x.shape.length);
   const plan = planReduction(x.shape, x.strides, axes, options);
   const shape = reducedShape(x.shape, axes, keepdim);
   const strides = reducedStrides(plan, axes, keepdim);
   const spec = (dtype: DType): OutputSpec => ({ shape, dtype, strides });
-  return { plan, from: x.shape, kept: reducedShape(x.shape, axes, true), spec };
+  return { plan, axes, from: x.shape, kept: reducedShape(x.shape, axes, true), spec };
 }
 
 /** A tensor of the reduced shape, repeated to the shape of x. */
@@ -294,8 +297,7 @@ function extremumOp(which: Which): Op<ReduceOptions, ExtremumGeometry> {
     },
     backward({ geometry, inputs: [x], outputs: [y], gradients: [dy] }) {
       const hits = to(eq(x!, spread(y!, geometry)), 'f32');
-      const dim = geometry.from.map((_, axis) => axis).filter((axis) => geometry.kept[axis] !== geometry.from[axis]);
-      const share = div(reshape(dy!, geometry.kept), sum(hits, { dim, keepdim: true }));
+      const share = div(reshape(dy!, geometry.kept), sum(hits, { dim: geometry.axes, keepdim: true }));
       return [mul(hits, share)];
     },
     saves: { inputs: [0], outputs: [0] },

@@ -164,9 +164,9 @@ export function planParts({ parts, outputs }: ReductionPlan, options: PlanOption
   return planReduction([parts, outputs], [outputs, 1], [0], { ...options, split: false });
 }
 
-/** The axes that an option `dim` names: one, several, or all. Throws for one out of range or named twice. */
+/** The axes that an option `dim` names: one, several, or all, as an empty list does in PyTorch. Throws for one out of range or named twice. */
 export function axesOf(op: string, dim: number | readonly number[] | undefined, rank: number): number[] {
-  if (dim === undefined) return Array.from({ length: rank }, (_, axis) => axis);
+  if (dim === undefined || (Array.isArray(dim) && !dim.length)) return Array.from({ length: rank }, (_, axis) => axis);
   const axes = (typeof dim === 'number' ? [dim] : [...dim]).map((each) => normalizeDim(op, each, rank));
   if (new Set(axes).size !== axes.length) throw new RangeError(`${op}: dim [${String(dim)}] names a dimension twice`);
   return axes.filter((axis) => axis < rank).sort((a, b) => a - b);

@@ -168,7 +168,7 @@ const permuteOp = viewOp<{ readonly dims: readonly number[] }>(
 /**
  * The dimensions in another order, as a view. Source: torch.permute.
  *
- * @throws RangeError unless `dims` names each dimension once
+ * @throws RangeError unless `dims` names each dimension once, TypeError unless it is an array
  * @example
  * ```ts
  * import { init, permute, zeros } from 'feathermap';
@@ -178,6 +178,7 @@ const permuteOp = viewOp<{ readonly dims: readonly number[] }>(
  */
 export function permute(x: Tensor, dims: readonly number[]): Tensor {
   checkReadable('permute', x);
+  if (!Array.isArray(dims)) throw new TypeError(`permute: dims must be an array of numbers, got ${typeof dims}`);
   const rank = x.shape.length;
   const order = dims.map((d) => normalizeDim('permute', d, rank));
   if (order.length !== rank || new Set(order).size !== rank)
@@ -255,7 +256,11 @@ export function squeeze(x: Tensor, dim?: number): Tensor {
 export function unsqueeze(x: Tensor, dim: number): Tensor {
   checkReadable('unsqueeze', x);
   const rank = x.shape.length;
-  const at = normalizeDim('unsqueeze', dim, rank + 1);
+  if (!Number.isInteger(dim) || dim < -rank - 1 || dim > rank)
+    throw new RangeError(
+      `unsqueeze: dim ${dim} is out of range for a tensor with ${rank} dimensions, expected ${-rank - 1} to ${rank}`,
+    );
+  const at = dim < 0 ? dim + rank + 1 : dim;
   if (rank === MAX_RANK) throw new RangeError(`unsqueeze: ${show(x.shape)} already has ${MAX_RANK} dimensions`);
   const insert = (list: readonly number[], value: number): number[] => [...list.slice(0, at), value, ...list.slice(at)];
   const stride = at < rank ? x.strides[at]! * x.shape[at]! : 1;

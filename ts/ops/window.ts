@@ -1,5 +1,6 @@
 // Windows that slide over images: the options of pooling and convolution, resolved per axis.
-import { printed } from './printed.ts';
+import { checkFlag } from '../tensor/create.ts';
+import { printed } from '../tensor/printed.ts';
 
 /** One number for both axes, or [vertical, horizontal]. */
 export type Pair = number | readonly [number, number];
@@ -80,10 +81,11 @@ export function windowAxes(
   kernel: readonly [number, number],
   options: WindowOptions,
 ): readonly [rows: WindowAxis, columns: WindowAxis] {
-  const stride = pairOf(op, 'stride', options.stride ?? 1);
-  const dilation = pairOf(op, 'dilation', options.dilation ?? 1);
+  const stride = pairOf(op, 'stride', options.stride === undefined ? 1 : options.stride);
+  const dilation = pairOf(op, 'dilation', options.dilation === undefined ? 1 : options.dilation);
+  checkFlag(op, 'ceilMode', options.ceilMode);
   const reach = kernel.map((taps, i) => dilation[i]! * (taps - 1) + 1);
-  const sides = sidesOf(op, options.padding ?? 0, reach, stride);
+  const sides = sidesOf(op, options.padding === undefined ? 0 : options.padding, reach, stride);
   const axis = (i: 0 | 1): WindowAxis => {
     const [before, after] = sides[i]!;
     const room = size[i] + before + after - reach[i]!;

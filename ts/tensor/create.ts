@@ -1,14 +1,14 @@
 // Tensors from values: tensor, zeros, ones, full, arange.
-import { FILL_TILE, fill, fillBytes } from '../generated/kernels.ts';
+import { FILL_TILE, fill, fillBytes, iota, iotaIntegers } from '../generated/kernels.ts';
 import type { Emitter } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
 import { Storage } from '../runtime/storage.ts';
-import { apply } from './apply.ts';
+import { activeRecorder, apply } from './apply.ts';
 import { checkDType, type DType, elementBytes, type TypedArray } from './dtype.ts';
-import { track } from './lifetime.ts';
+import { keep, track } from './lifetime.ts';
 import type { Op } from './op.ts';
 import { writeValues } from './read.ts';
-import { checkShape, show, sizeOf } from './shape.ts';
+import { checkShape, checkSize, show, sizeOf } from './shape.ts';
 import { locationOf, Tensor } from './tensor.ts';
 
 /** Numbers in nested arrays, `[[1, 2], [3, 4]]`, or a single number. */
@@ -36,6 +36,12 @@ export function checkOptions(op: string, options: object | undefined, known: rea
   for (const name of Object.keys(options))
     if (!known.includes(name))
       throw new TypeError(`${op}: unknown option '${name}', known are ${known.join(', ') || 'none'}`);
+}
+
+/** Throws TypeError unless an option is true, false or absent. */
+export function checkFlag(op: string, name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== 'boolean')
+    throw new TypeError(`${op}: ${name} must be true or false, got ${value === null ? 'null' : typeof value}`);
 }
 
 /** A tensor with memory of its own and undefined contents. For files that fill it at once. */
@@ -80,7 +86,8 @@ function flattenNested(values: NestedNumbers, shape: readonly number[], into: nu
 
 /**
  * A tensor from nested arrays of numbers (f32 unless `dtype` says otherwise), or from a typed array with its `shape`.
- * The values are copied. Float64Array becomes f32, BigInt arrays are refused.
+ * The values are copied. Float64Array becomes f32, BigInt arrays are refused. While a step is captured the values become a
+ * constant of its program, which it keeps.
  *
  * Source: torch.tensor.
  *
@@ -100,8 +107,10 @@ export function tensor(values: NestedNumbers | TypedArray | Float64Array, option
   const size = sizeOf(shape);
   if (flat.length !== size)
     throw new RangeError(`tensor: ${flat.length} values do not fill shape ${show(shape)}, which has ${size} elements`);
-  if (dtype !== 'f32' && !isTypedArray(flat)) checkIntegers(flat, dtype);
+  if (dtype !== 'f32' && !isTypedArray(flat)) checkIntegers('tensor', flat, dtype);
   const result = allocateTensor(shape, dtype);
+  // The program runs long after the scopes and steps that are open while it is captured.
+  if (activeRecorder()) keep(result);
   writeValues(result, flat);
   return finish(result, options.requiresGrad);
 }
@@ -132,14 +141,28 @@ function interpret(values: NestedNumbers | TypedArray | Float64Array, options: T
   return { flat, shape: [...(options.shape ?? nested)], dtype: options.dtype ?? 'f32' };
 }
 
-function checkIntegers(values: ArrayLike<number>, dtype: 'i32' | 'u8'): void {
-  const [lo, hi] = dtype === 'i32' ? [-(2 ** 31), 2 ** 31 - 1] : [0, 255];
+type IntegerType = Exclude<DType, 'f32'>;
+
+const LIMITS: Readonly<Record<IntegerType, readonly [number, number]>> = {
+  i32: [-(2 ** 31), 2 ** 31 - 1],
+  u8: [0, 255],
+};
+
+function holds(dtype: IntegerType, value: number): boolean {
+  const [lo, hi] = LIMITS[dtype];
+  return Number.isInteger(value) && value >= lo && value <= hi;
+}
+
+/** How errors say what an integer type holds. */
+function wanted(dtype: IntegerType): string {
+  const [lo, hi] = LIMITS[dtype];
+  return `a whole number from ${lo} to ${hi}, as ${dtype} needs`;
+}
+
+function checkIntegers(op: string, values: ArrayLike<number>, dtype: IntegerType): void {
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;
-    if (!Number.isInteger(value) || value < lo || value > hi)
-      throw new RangeError(
-        `tensor: value ${value} at index ${i} is not a whole number from ${lo} to ${hi}, as ${dtype} needs`,
-      );
+    if (!holds(dtype, value)) throw new RangeError(`${op}: value ${value} at index ${i} is not ${wanted(dtype)}`);
   }
 }
 
@@ -189,12 +212,16 @@ export function emitFill(emit: Emitter, y: Tensor, value: number, dtype: DType):
  * ```
  */
 export function full(shape: readonly number[], value: number, options: CreateOptions = {}): Tensor {
-  checkOptions('full', options, CREATE_OPTIONS);
-  checkShape('full', shape);
+  return filled('full', shape, value, options);
+}
+
+function filled(op: string, shape: readonly number[], value: number, options: CreateOptions): Tensor {
+  checkOptions(op, options, CREATE_OPTIONS);
+  checkShape(op, shape);
   const dtype = options.dtype ?? 'f32';
-  checkDType('full', dtype);
-  if (typeof value !== 'number') throw new TypeError(`full: value must be a number, got ${typeof value}`);
-  if (dtype !== 'f32') checkIntegers([value], dtype);
+  checkDType(op, dtype);
+  if (typeof value !== 'number') throw new TypeError(`${op}: value must be a number, got ${typeof value}`);
+  if (dtype !== 'f32') checkIntegers(op, [value], dtype);
   const [y] = apply(fullOp, [], { shape: [...shape], dtype, value });
   return finish(y!, options.requiresGrad);
 }
@@ -211,7 +238,7 @@ export function full(shape: readonly number[], value: number, options: CreateOpt
  * ```
  */
 export function zeros(shape: readonly number[], options: CreateOptions = {}): Tensor {
-  return full(shape, 0, options);
+  return filled('zeros', shape, 0, options);
 }
 
 /**
@@ -226,27 +253,75 @@ export function zeros(shape: readonly number[], options: CreateOptions = {}): Te
  * ```
  */
 export function ones(shape: readonly number[], options: CreateOptions = {}): Tensor {
-  return full(shape, 1, options);
+  return filled('ones', shape, 1, options);
 }
 
+interface RangeOptions {
+  readonly length: number;
+  readonly start: number;
+  readonly step: number;
+  readonly dtype: 'f32' | 'i32';
+}
+
+const arangeOp: Op<RangeOptions, RangeOptions> = {
+  name: 'arange',
+  infer: (_inputs, options) => ({ geometry: options, outputs: [{ shape: [options.length], dtype: options.dtype }] }),
+  lower(emit, { length: count, start, step, dtype }, _inputs, [y]) {
+    const grid = { tiles: Math.ceil(count / FILL_TILE), work: count };
+    emit.command(dtype === 'f32' ? iota : iotaIntegers, { y: locationOf(y!), start, step, count }, grid);
+  },
+  backward: { notDifferentiable: 'arange has no tensor inputs' },
+  saves: {},
+};
+
+type RangeArgument = number | CreateOptions | undefined;
+
 /**
- * The numbers from `start` up to but not including `end`, `step` apart; `arange(n)` counts from 0. f32 unless `dtype` says otherwise.
- * Source: torch.arange.
+ * The numbers from `start` up to but not including `end`, `step` apart; `arange(n)` counts from 0. f32 unless `dtype` says
+ * otherwise. The options are the last argument, wherever it stands. Source: torch.arange.
  *
- * @throws RangeError for a zero step, an infinite range or one that points away from `end`
+ * @throws RangeError for a zero step, an infinite range, one that points away from `end`, or i32 and u8 values that are not
+ *   whole or out of range; TypeError for arguments of another kind
  * @example
  * ```ts
  * import { arange, init } from 'feathermap';
  * await init();
  * if (arange(1, 7, 2).data().join() !== '1,3,5') throw new Error('wrong');
+ * if (arange(3, { dtype: 'i32' }).data().join() !== '0,1,2') throw new Error('wrong');
  * ```
  */
-export function arange(start: number, end?: number, step = 1, options: CreateOptions = {}): Tensor {
+export function arange(end: number, options?: CreateOptions): Tensor;
+export function arange(start: number, end: number, options?: CreateOptions): Tensor;
+export function arange(start: number, end: number | undefined, step?: number, options?: CreateOptions): Tensor;
+export function arange(...args: RangeArgument[]): Tensor {
+  const { start, step, length, options } = rangeOf(args);
+  const dtype = options.dtype ?? 'f32';
+  checkDType('arange', dtype);
+  if (dtype !== 'f32' && length)
+    for (const value of [start, start + Math.min(1, length - 1) * step, start + (length - 1) * step])
+      if (!holds(dtype, value)) throw new RangeError(`arange: ${value} is not ${wanted(dtype)}`);
+  // Bytes are 256 at most.
+  if (dtype === 'u8')
+    return tensor(
+      Array.from({ length }, (_, i) => start + i * step),
+      options,
+    );
+  const [y] = apply(arangeOp, [], { length, start, step, dtype });
+  return finish(y!, options.requiresGrad);
+}
+
+/** Reads the arguments of `arange`: one, two or three numbers, then perhaps options. */
+function rangeOf(args: RangeArgument[]): { start: number; step: number; length: number; options: CreateOptions } {
+  const at = args.findIndex((each) => each !== undefined && typeof each !== 'number');
+  const options = (at < 0 ? {} : args[at]) as CreateOptions;
   checkOptions('arange', options, CREATE_OPTIONS);
-  const [from, to] = end === undefined ? [0, start] : [start, end];
-  const length = Math.ceil((to - from) / step);
+  const [first, second, step = 1] = (at < 0 ? args : args.slice(0, at)) as (number | undefined)[];
+  const [start, end] = second === undefined ? [0, first] : [first, second];
+  if (typeof start !== 'number' || typeof end !== 'number' || (at >= 0 && at < args.length - 1))
+    throw new TypeError('arange: expected up to three numbers (start, end, step), then options');
+  const length = Math.ceil((end - start) / step);
   if (!Number.isFinite(length) || length < 0)
-    throw new RangeError(`arange: from ${from} to ${to} in steps of ${step} is not a finite range`);
-  const values = Array.from({ length }, (_, i) => from + i * step);
-  return tensor(values, options.dtype ? { ...options } : options);
+    throw new RangeError(`arange: from ${start} to ${end} in steps of ${step} is not a finite range`);
+  checkSize('arange', [length]);
+  return { start, step, length, options };
 }

@@ -1,3 +1,5 @@
+import { printed } from './printed.ts';
+
 /** Element types of tensors: f32 for arithmetic, i32 for labels and indices, u8 for images and comparisons. */
 export type DType = 'f32' | 'i32' | 'u8';
 
@@ -17,5 +19,5 @@ export function typedArray(dtype: DType, length: number): TypedArray {
 /** Throws TypeError unless `dtype` names an element type. */
 export function checkDType(op: string, dtype: unknown): asserts dtype is DType {
   if (dtype !== 'f32' && dtype !== 'i32' && dtype !== 'u8')
-    throw new TypeError(`${op}: dtype is 'f32', 'i32' or 'u8', got ${JSON.stringify(dtype)}`);
+    throw new TypeError(`${op}: dtype is 'f32', 'i32' or 'u8', got ${printed(dtype)}`);
 }

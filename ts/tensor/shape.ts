@@ -2,6 +2,8 @@
 
 /** Most dimensions a tensor may have. */
 export const MAX_RANK = 8;
+/** Most elements a tensor may have: kernels count them in i32. */
+export const MAX_SIZE = 2 ** 31 - 1;
 
 /** Number of elements. */
 export function sizeOf(shape: readonly number[]): number {
@@ -62,12 +64,14 @@ export function isDense(shape: readonly number[], strides: readonly number[]): b
 /** Shape after NumPy broadcasting. Throws RangeError naming both shapes. */
 export function broadcastShapes(op: string, a: readonly number[], b: readonly number[]): number[] {
   const rank = Math.max(a.length, b.length);
-  return Array.from({ length: rank }, (_, i) => {
+  const shape = Array.from({ length: rank }, (_, i) => {
     const x = a[i - rank + a.length] ?? 1;
     const y = b[i - rank + b.length] ?? 1;
     if (x !== y && x !== 1 && y !== 1) throw new RangeError(`${op}: shapes ${show(a)} and ${show(b)} do not broadcast`);
     return x === 1 ? y : x;
   });
+  checkSize(op, shape);
+  return shape;
 }
 
 /** Strides of a tensor seen as `shape`: 0 along the dimensions it is repeated in. */
@@ -104,18 +108,26 @@ export function coalesce(shape: readonly number[], operands: readonly (readonly 
   return loops.length ? loops : [{ size: 1, strides: operands.map(() => 0) }];
 }
 
-/** Turns dimension `dim`, which may count from the end, into 0 .. rank - 1. Throws RangeError. */
+/** Turns dimension `dim`, which may count from the end, into 0 .. rank - 1; a tensor of rank 0 has a dimension 0 here. Throws RangeError. */
 export function normalizeDim(op: string, dim: number, rank: number): number {
   if (!Number.isInteger(dim) || dim < -Math.max(1, rank) || dim >= Math.max(1, rank))
     throw new RangeError(`${op}: dim ${dim} is out of range for a tensor with ${rank} dimensions`);
-  return dim < 0 ? dim + rank : dim;
+  return dim < 0 ? dim + Math.max(1, rank) : dim;
 }
 
-/** Throws unless `shape` is an array of whole numbers >= 0 with at most MAX_RANK entries. */
+/** Throws unless `shape` is an array of whole numbers >= 0 with at most MAX_RANK entries and MAX_SIZE elements. */
 export function checkShape(op: string, shape: unknown): asserts shape is readonly number[] {
   if (!Array.isArray(shape)) throw new TypeError(`${op}: shape must be an array of numbers, got ${typeof shape}`);
   if (shape.length > MAX_RANK) throw new RangeError(`${op}: shape ${show(shape)} has more than ${MAX_RANK} dimensions`);
   for (const extent of shape)
     if (!Number.isInteger(extent) || extent < 0)
       throw new RangeError(`${op}: shape ${show(shape)} must hold whole numbers >= 0`);
+  checkSize(op, shape);
+}
+
+/** Throws RangeError for more elements than a tensor may have. */
+export function checkSize(op: string, shape: readonly number[]): void {
+  const size = sizeOf(shape);
+  if (size > MAX_SIZE)
+    throw new RangeError(`${op}: shape ${show(shape)} has ${size} elements, a tensor has at most ${MAX_SIZE}`);
 }
