@@ -295,7 +295,7 @@ describe('state', () => {
     class Counter extends nn.Module {
       readonly inner = new nn.Linear(1, 1, { bias: false });
       readonly seen = this.registerBuffer('seen', zeros([1]));
-      readonly scale = new nn.Parameter([1], (parameter) => void nn.init.ones_(parameter));
+      readonly scale = nn.Parameter.lazy([1], (parameter) => void nn.init.ones_(parameter));
       forward(x: Tensor): Tensor {
         noGrad(() => this.seen.copy_(this.seen.add(x.shape[0]!)));
         return this.inner.forward(x).mul(this.scale);
@@ -417,7 +417,7 @@ describe('errors', () => {
 describe('a module of one’s own', () => {
   class Residual extends nn.Module {
     readonly body: nn.Sequential;
-    readonly alpha = new nn.Parameter([1], (parameter) => void nn.init.constant_(parameter, 0.5));
+    readonly alpha = nn.Parameter.lazy([1], (parameter) => void nn.init.constant_(parameter, 0.5));
 
     constructor(channels: number) {
       super();

@@ -50,8 +50,8 @@ export class Conv2d extends Module {
     this.options = rest;
     const fanIn = (inChannels / groups) * height * width;
     const initialise = uniformInitialiser(1 / Math.sqrt(fanIn));
-    this.weight = new Parameter([outChannels, inChannels / groups, height, width], initialise);
-    this.bias = bias ? new Parameter([outChannels], initialise) : null;
+    this.weight = Parameter.lazy([outChannels, inChannels / groups, height, width], initialise);
+    this.bias = bias ? Parameter.lazy([outChannels], initialise) : null;
   }
 
   forward(x: Tensor): Tensor {

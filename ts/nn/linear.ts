@@ -30,8 +30,8 @@ export class Linear extends Module {
     this.inFeatures = inFeatures;
     this.outFeatures = outFeatures;
     const initialise = uniformInitialiser(1 / Math.sqrt(inFeatures));
-    this.weight = new Parameter([outFeatures, inFeatures], initialise);
-    this.bias = (options.bias ?? true) ? new Parameter([outFeatures], initialise) : null;
+    this.weight = Parameter.lazy([outFeatures, inFeatures], initialise);
+    this.bias = (options.bias ?? true) ? Parameter.lazy([outFeatures], initialise) : null;
   }
 
   forward(x: Tensor): Tensor {

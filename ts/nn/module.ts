@@ -5,6 +5,7 @@ import { copy_ } from '../ops/copy.ts';
 import { checkReadable, setModulePath } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import { scope } from '../tensor/lifetime.ts';
+import { printed } from '../tensor/printed.ts';
 import { show } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { Parameter, skipInitialisation } from './parameter.ts';
@@ -21,6 +22,8 @@ export interface LoadResult {
 /** Modules whose forward is running, outermost first. */
 const running: Module[] = [];
 const named = new WeakSet<Error>();
+/** Modules inside whose `toString` we are: a child may hold its parent. */
+const printing = new Set<Module>();
 
 setModulePath(() => pathOf(running));
 
@@ -63,8 +66,8 @@ function call(module: Module, forward: (...inputs: never[]) => unknown, inputs: 
 }
 
 /**
- * Base of all layers and models. Assign parameters (`new Parameter`, `parameter(...)`) and other modules to properties and
- * write `forward`; the rest follows. Source: torch.nn.Module.
+ * Base of all layers and models. Assign parameters (`new Parameter(tensor)`, `Parameter.lazy(shape, initialise)`) and other modules
+ * to properties, hand other state to `registerBuffer`, and write `forward`; the rest follows. Source: torch.nn.Module.
  *
  * @example
  * ```ts
@@ -101,11 +104,33 @@ export abstract class Module {
     return '';
   }
 
-  /** Adds a tensor that belongs to the state but is not trained, under its name in the state dict. */
+  /**
+   * Adds a tensor that belongs to the state but is not trained, and returns it. It has its name in the state dict, `running_mean`, and
+   * is the property of that name in camelCase, `this.runningMean`, which can be set to another tensor.
+   * Source: torch.nn.Module.register_buffer.
+   *
+   * @throws TypeError unless it is a tensor, RangeError for a name with a dot or one that the module uses for something else
+   */
   registerBuffer(name: string, tensor: Tensor): Tensor {
+    const property = camelCase(name);
+    if (typeof name !== 'string' || !name || name.includes('.'))
+      throw new RangeError(`registerBuffer: expected a name without dots, got ${printed(name)}`);
+    if (!this.#buffers.has(name) && (this as Record<string, unknown>)[property] !== undefined)
+      throw new RangeError(`registerBuffer: '${name}' would hide the property ${property}`);
+    this.#setBuffer(name, tensor);
+    Object.defineProperty(this, property, {
+      get: () => this.#buffers.get(name),
+      set: (value: Tensor) => this.#setBuffer(name, value),
+      enumerable: true,
+      configurable: true,
+    });
+    return tensor;
+  }
+
+  #setBuffer(name: string, tensor: Tensor): void {
+    checkReadable('registerBuffer', tensor);
     tensor.storage.persistent = true;
     this.#buffers.set(name, tensor);
-    return tensor;
   }
 
   /** @internal Its own parameters and direct children, for whoever must notice that one was replaced. */
@@ -184,11 +209,13 @@ export abstract class Module {
     return state;
   }
 
-  /** A shared module or parameter has all its names here, as in PyTorch's files. */
-  *#namedState(prefix = ''): Generator<[string, Tensor]> {
+  /** A shared module or parameter has all its names here, as in PyTorch's files; a module inside itself, only the first. */
+  *#namedState(prefix = '', above: readonly Module[] = []): Generator<[string, Tensor]> {
     for (const [name, value] of Object.entries(this)) if (value instanceof Parameter) yield [join(prefix, name), value];
     for (const [name, value] of this.#buffers) yield [join(prefix, name), value];
-    for (const [name, child] of this.namedChildren()) yield* child.#namedState(join(prefix, name));
+    const path = [...above, this];
+    for (const [name, child] of this.namedChildren())
+      if (!path.includes(child)) yield* child.#namedState(join(prefix, name), path);
   }
 
   /**
@@ -220,12 +247,23 @@ export abstract class Module {
 
   /** The model as a tree of layers. */
   toString(): string {
-    const children = [...this.namedChildren()].map(
-      ([name, child]) => `  (${name}): ${String(child).replaceAll('\n', '\n  ')}\n`,
-    );
-    const inside = children.length ? `\n${children.join('')}` : this.extraRepr();
-    return `${this.constructor.name}(${inside})`;
+    const { name: kind } = this.constructor;
+    if (printing.has(this)) return `${kind}(...)`;
+    printing.add(this);
+    try {
+      const children = [...this.namedChildren()].map(
+        ([name, child]) => `  (${name}): ${String(child).replaceAll('\n', '\n  ')}\n`,
+      );
+      return `${kind}(${children.length ? `\n${children.join('')}` : this.extraRepr()})`;
+    } finally {
+      printing.delete(this);
+    }
   }
+}
+
+/** `running_mean` as `runningMean`. */
+function camelCase(name: string): string {
+  return String(name).replace(/_+([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 }
 
 function join(path: string, name: string): string {

@@ -1,30 +1,60 @@
-// Parameters: leaf tensors that are trained. They get memory and first values when they are first used.
+// Parameters: leaf tensors that are trained. Those of layers get memory and first values when they are first used.
 import { noGrad } from '../autograd/mode.ts';
-import { fillUniform, reserveRandom } from '../ops/random.ts';
+import { fillUniform, type Reservation, reserveRandom } from '../ops/random.ts';
 import { Storage } from '../runtime/storage.ts';
-import { activeRecorder, setRecorder } from '../tensor/apply.ts';
-import { channelsLastStrides, contiguousStrides, sizeOf } from '../tensor/shape.ts';
+import { activeRecorder, checkReadable, setRecorder } from '../tensor/apply.ts';
+import { channelsLastStrides, checkShape, contiguousStrides, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
-/** Fills a fresh parameter. `offset` is its own range of the random counter, taken when the parameter was declared. */
-export type Initialiser = (parameter: Parameter, offset: number) => void;
+/** Fills a fresh parameter. `random` are its own numbers of the random sequence, taken when the parameter was declared. */
+export type Initialiser = (parameter: Parameter, random: Reservation) => void;
 
-/** A tensor that a module trains. Source: torch.nn.Parameter. */
+/**
+ * A tensor that a module trains: it shares the memory of `values`, requires a gradient, and is a leaf, whatever made them.
+ * Source: torch.nn.Parameter.
+ *
+ * @throws TypeError unless `values` is an f32 tensor
+ * @example
+ * ```ts
+ * import { init, nn, ones } from 'feathermap';
+ * await init();
+ * class Scale extends nn.Module {
+ *   factor = new nn.Parameter(ones([2]));
+ *   forward(x) { return x.mul(this.factor); }
+ * }
+ * if (new Scale().parameters().length !== 1) throw new Error('wrong');
+ * ```
+ */
 export class Parameter extends Tensor {
-  /** An uninitialised parameter of this shape, filled by `initialise` at its first use. Four-dimensional ones are stored channels-last. */
-  constructor(shape: readonly number[], initialise: Initialiser) {
-    const storage = new Storage(4 * sizeOf(shape));
-    super({
-      storage,
-      shape,
-      dtype: 'f32',
-      strides: shape.length === 4 ? channelsLastStrides(shape) : contiguousStrides(shape),
-    });
-    storage.state = 'lazy';
-    storage.persistent = true;
-    const offset = reserveRandom(sizeOf(shape));
-    storage.initialise = () => outsideCapture(() => initialise(this, offset));
+  constructor(values: Tensor) {
+    checkReadable('Parameter', values);
+    super(values);
+    this.storage.persistent = true;
     this.requiresGrad = true;
+  }
+
+  /**
+   * A parameter without memory, which `initialise` fills at its first use: a large model can be counted or loaded without drawing
+   * its random numbers. Four-dimensional ones are stored channels-last.
+   *
+   * @throws RangeError or TypeError for a bad shape
+   * @example
+   * ```ts
+   * import { init, nn } from 'feathermap';
+   * await init();
+   * const p = nn.Parameter.lazy([2, 3], (parameter) => { nn.init.ones_(parameter); });
+   * if (p.sum().item() !== 6) throw new Error('wrong');
+   * ```
+   */
+  static lazy(shape: readonly number[], initialise: Initialiser): Parameter {
+    checkShape('Parameter.lazy', shape);
+    const storage = new Storage(4 * sizeOf(shape));
+    storage.state = 'lazy';
+    const strides = shape.length === 4 ? channelsLastStrides(shape) : contiguousStrides(shape);
+    const parameter = new Parameter(new Tensor({ storage, shape: [...shape], dtype: 'f32', strides }));
+    const random = reserveRandom(sizeOf(shape));
+    storage.initialise = () => outsideCapture(() => initialise(parameter, random));
+    return parameter;
   }
 }
 
@@ -46,5 +76,5 @@ export function skipInitialisation({ size, storage }: Tensor): void {
 
 /** Uniform in [-bound, bound). */
 export function uniformInitialiser(bound: number): Initialiser {
-  return (parameter, offset) => fillUniform(parameter, -bound, bound, offset);
+  return (parameter, random) => fillUniform(parameter, -bound, bound, random);
 }

@@ -6,7 +6,7 @@
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Grid, Kernel, Location } from '../runtime/command.ts';
 import { whenShutDown } from '../runtime/engine.ts';
-import { activeRecorder, apply, setRecorder } from '../tensor/apply.ts';
+import { activeRecorder, apply } from '../tensor/apply.ts';
 import { allocateTensor, type CreateOptions, checkOptions } from '../tensor/create.ts';
 import { keep } from '../tensor/lifetime.ts';
 import type { Op } from '../tensor/op.ts';
@@ -32,8 +32,6 @@ let state: Tensor | null = null;
 let start: Position = START;
 /** Groups used so far by the step that is being captured; null outside of captures. */
 let captured: number | null = null;
-/** What `reserveRandom` gave out. */
-const reservations: Position[] = [];
 
 whenShutDown(() => {
   state = null;
@@ -67,9 +65,7 @@ function setPosition(wanted: Position): void {
 function stateTensor(): Tensor {
   if (!state) {
     state = keep(allocateTensor([4], 'i32'));
-    const recorder = setRecorder(null);
     writeValues(state, wordsOf(start));
-    setRecorder(recorder);
   }
   return state;
 }
@@ -100,11 +96,14 @@ export function manualSeed(seed: number): void {
   setPosition({ seed, counter: 0 });
 }
 
-/** Takes the numbers for `count` elements out of the sequence, for a tensor that is filled later. Returns a ticket for `fillUniform` and `fillNormal`. */
-export function reserveRandom(count: number): number {
+/** A stretch of the sequence that `reserveRandom` gave out, for `fillUniform` and `fillNormal`. */
+export type Reservation = Position;
+
+/** Takes the numbers for `count` elements out of the sequence, for a tensor that is filled later. */
+export function reserveRandom(count: number): Reservation {
   const { seed, counter } = position();
   setPosition({ seed, counter: counter + groupsOf(count) });
-  return reservations.push({ seed, counter }) - 1;
+  return { seed, counter };
 }
 
 /** Calls from here on belong to a step that is being captured. */
@@ -264,13 +263,13 @@ function fillRandom(op: string, x: Tensor, distribution: Distribution): Tensor {
 }
 
 /** Fills a dense tensor from a reservation, in the order of its memory. */
-export function fillUniform(x: Tensor, lo: number, hi: number, ticket: number): void {
-  apply(fillRandomOp, [x, null], { ...uniformOn(lo, hi), ...reservations[ticket]! });
+export function fillUniform(x: Tensor, lo: number, hi: number, reservation: Reservation): void {
+  apply(fillRandomOp, [x, null], { ...uniformOn(lo, hi), ...reservation });
 }
 
 /** Fills a dense tensor from a reservation, in the order of its memory. */
-export function fillNormal(x: Tensor, mean: number, std: number, ticket: number): void {
-  apply(fillRandomOp, [x, null], { ...normalWith(mean, std), ...reservations[ticket]! });
+export function fillNormal(x: Tensor, mean: number, std: number, reservation: Reservation): void {
+  apply(fillRandomOp, [x, null], { ...normalWith(mean, std), ...reservation });
 }
 
 function checkFinite(op: string, values: Readonly<Record<string, number>>): void {
