@@ -1,35 +1,28 @@
 // SGD, Adam and AdamW as torch.optim computes them: every parameter of a list in one pass over memory.
 //
 // Hyper-parameters change from step to step, so no record holds them: they lie in a block of f64 words in linear memory, which
-// TypeScript writes. Once per step `sgdAdvance` or `adamAdvance` counts the step and derives the f32 coefficients behind the words;
-// then `sgd` or `adam` reads those. The powers of Adam's betas are running products in f64: no pow.
+// TypeScript writes. Each parameter has a counter of its own, since it may have made fewer steps than its neighbours. Once per
+// step `sgdAdvance` or `adamAdvance` counts in every counter and derives the f32 coefficients behind it; then `sgd` or `adam`
+// reads those. The powers of Adam's betas are running products in f64: no pow.
 //
 // State that decayed below TINY becomes 0: wasm cannot flush denormals, and arithmetic on them is 10 to 100 times slower.
-import { Input, Table, Update } from './record';
+import { Input, Table } from './record';
 import { madd, storeLanes } from './vector';
 
 
 @unmanaged
 export class OptimizerArgs {
-  /** Six words per parameter: address of it, of its gradient, of its first and second state (0 if none), count, first tile. */
+  /** Words per parameter: address of it, of its gradient, of its first and second state (0 if none), of its counter; count, first tile. */
   entries: Table;
-  /** Number of parameters. */
+  /** Number of parameters; none of them is empty. */
   count: i32;
   /** The block of hyper-parameters. */
   block: Input;
 }
 
-
-@unmanaged
-export class OptimizerStepArgs {
-  block: Update;
-}
-
 /** Elements per tile. A parameter of n elements has ceil(n / OPTIMIZER_TILE) tiles of its own. */
 export const OPTIMIZER_TILE: i32 = 8192;
-/** Words per entry. */
-export const OPTIMIZER_ENTRY: i32 = 6;
-const ENTRY_BYTES: usize = 24;
+const ENTRY_BYTES: usize = 28;
 const TINY: f32 = 1e-30;
 
 /** Byte offsets in the block of sgd; flags are 0 or 1. */
@@ -39,10 +32,7 @@ export const SGD_DAMPENING: usize = 16;
 export const SGD_WEIGHT_DECAY: usize = 24;
 export const SGD_NESTEROV: usize = 32;
 export const SGD_MAXIMIZE: usize = 40;
-/** Steps made. The first one stores the gradient in the momentum buffer undampened. */
-export const SGD_STEPS: usize = 48;
-const SGD_COEFFICIENTS: usize = 56;
-export const SGD_BLOCK_BYTES: usize = 80;
+export const SGD_BLOCK_BYTES: usize = 48;
 
 /** Byte offsets in the block of adam; flags are 0 or 1. */
 export const ADAM_LR: usize = 0;
@@ -53,13 +43,15 @@ export const ADAM_WEIGHT_DECAY: usize = 32;
 /** 1: AdamW, the decay acts on the parameter and not on the gradient. */
 export const ADAM_DECOUPLED: usize = 40;
 export const ADAM_MAXIMIZE: usize = 48;
-/** Steps made. */
-export const ADAM_STEPS: usize = 56;
-/** beta1 and beta2 to the power of the steps; 1 at the start. */
-export const ADAM_POWER1: usize = 64;
-export const ADAM_POWER2: usize = 72;
-const ADAM_COEFFICIENTS: usize = 80;
-export const ADAM_BLOCK_BYTES: usize = 128;
+export const ADAM_BLOCK_BYTES: usize = 56;
+
+/** Byte offsets in the counter of a parameter: the steps it has made, and Adam's beta1 and beta2 to the power of them, 1 at the start. */
+export const COUNTER_STEPS: usize = 0;
+export const COUNTER_POWER1: usize = 8;
+export const COUNTER_POWER2: usize = 16;
+/** The f32 coefficients of the running step; derived, never read by others. */
+const COUNTER_COEFFICIENTS: usize = 24;
+export const COUNTER_BYTES: usize = 72;
 
 // ---- The walk over parameters --------------------------------------------------------------------------------------------
 
@@ -67,8 +59,7 @@ export const ADAM_BLOCK_BYTES: usize = 128;
 @unmanaged
 class Sgd {
 
-  @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, block: usize): void {
-    const c = block + SGD_COEFFICIENTS;
+  @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, c: usize, block: usize): void {
     if (state1) sgdMomentum(p, g, state1, n, c, load<f64>(block, SGD_NESTEROV) != 0);
     else sgdPlain(p, g, n, c);
   }
@@ -78,8 +69,8 @@ class Sgd {
 @unmanaged
 class Adam {
 
-  @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, block: usize): void {
-    adamRange(p, g, state1, state2, n, block + ADAM_COEFFICIENTS);
+  @inline update(p: usize, g: usize, state1: usize, state2: usize, n: i32, c: usize, block: usize): void {
+    adamRange(p, g, state1, state2, n, c);
   }
 }
 
@@ -87,8 +78,8 @@ function walk<Method>(args: OptimizerArgs, first: i32, last: i32): void {
   const method = changetype<Method>(0);
   let entry = args.entries + <usize>entryOf(args, first) * ENTRY_BYTES;
   for (let tile = first; tile < last; tile++) {
-    const count = load<i32>(entry, 16);
-    const start = (tile - load<i32>(entry, 20)) * OPTIMIZER_TILE;
+    const count = load<i32>(entry, 20);
+    const start = (tile - load<i32>(entry, 24)) * OPTIMIZER_TILE;
     const at = (<usize>start) << 2;
     const state1 = load<usize>(entry, 8);
     const state2 = load<usize>(entry, 12);
@@ -98,6 +89,7 @@ function walk<Method>(args: OptimizerArgs, first: i32, last: i32): void {
       state1 ? state1 + at : 0,
       state2 ? state2 + at : 0,
       min(OPTIMIZER_TILE, count - start),
+      load<usize>(entry, 16) + COUNTER_COEFFICIENTS,
       args.block,
     );
     if (start + OPTIMIZER_TILE >= count) entry += ENTRY_BYTES;
@@ -110,10 +102,14 @@ function entryOf(args: OptimizerArgs, tile: i32): i32 {
   let high = args.count;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
-    if (load<i32>(args.entries + <usize>middle * ENTRY_BYTES, 20) <= tile) low = middle;
+    if (load<i32>(args.entries + <usize>middle * ENTRY_BYTES, 24) <= tile) low = middle;
     else high = middle;
   }
   return low;
+}
+
+function counterOf(args: OptimizerArgs, parameter: i32): usize {
+  return load<usize>(args.entries + <usize>parameter * ENTRY_BYTES, 16);
 }
 
 /** Numbers of magnitude below `tiny` become 0; NaN stays. */
@@ -125,13 +121,20 @@ function flush(x: v128, tiny: v128): v128 {
 
 // ---- SGD ----------------------------------------------------------------------------------------------------------------
 
-/** Counts a step and derives the coefficients sign, weight decay, momentum, 1 - dampening, -lr, TINY. */
-export function sgdAdvance(args: OptimizerStepArgs, first: i32, last: i32, lane: i32): void {
-  const block = args.block;
-  const steps = load<f64>(block, SGD_STEPS) + 1;
-  store<f64>(block, steps, SGD_STEPS);
+/** Counts a step of each parameter. A tile is a parameter. */
+export function sgdAdvance(args: OptimizerArgs, first: i32, last: i32, lane: i32): void {
+  for (let i = first; i < last; i++) sgdCount(counterOf(args, i), args.block);
+}
+
+/**
+ * Counts a step and derives the coefficients sign, weight decay, momentum, 1 - dampening, -lr, TINY. The first step of a parameter
+ * stores its gradient in the momentum buffer undampened.
+ */
+function sgdCount(counter: usize, block: usize): void {
+  const steps = load<f64>(counter, COUNTER_STEPS) + 1;
+  store<f64>(counter, steps, COUNTER_STEPS);
   const dampening: f64 = steps == 1 ? 0 : load<f64>(block, SGD_DAMPENING);
-  const c = block + SGD_COEFFICIENTS;
+  const c = counter + COUNTER_COEFFICIENTS;
   store<f32>(c, load<f64>(block, SGD_MAXIMIZE) != 0 ? -1 : 1);
   store<f32>(c, <f32>load<f64>(block, SGD_WEIGHT_DECAY), 4);
   store<f32>(c, <f32>load<f64>(block, SGD_MOMENTUM), 8);
@@ -176,23 +179,27 @@ function sgdMomentum(p: usize, g: usize, b: usize, n: i32, c: usize, nesterov: b
 
 // ---- Adam ---------------------------------------------------------------------------------------------------------------
 
+/** Counts a step of each parameter. A tile is a parameter. */
+export function adamAdvance(args: OptimizerArgs, first: i32, last: i32, lane: i32): void {
+  for (let i = first; i < last; i++) adamCount(counterOf(args, i), args.block);
+}
+
 /**
  * Counts a step and derives the coefficients: sign, decay of the gradient, factor of the parameter, beta1, 1 - beta1, beta2,
  * 1 - beta2, -lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), eps, TINY.
  */
-export function adamAdvance(args: OptimizerStepArgs, first: i32, last: i32, lane: i32): void {
-  const block = args.block;
+function adamCount(counter: usize, block: usize): void {
   const beta1 = load<f64>(block, ADAM_BETA1);
   const beta2 = load<f64>(block, ADAM_BETA2);
-  const power1 = load<f64>(block, ADAM_POWER1) * beta1;
-  const power2 = load<f64>(block, ADAM_POWER2) * beta2;
-  store<f64>(block, load<f64>(block, ADAM_STEPS) + 1, ADAM_STEPS);
-  store<f64>(block, power1, ADAM_POWER1);
-  store<f64>(block, power2, ADAM_POWER2);
+  const power1 = load<f64>(counter, COUNTER_POWER1) * beta1;
+  const power2 = load<f64>(counter, COUNTER_POWER2) * beta2;
+  store<f64>(counter, load<f64>(counter, COUNTER_STEPS) + 1, COUNTER_STEPS);
+  store<f64>(counter, power1, COUNTER_POWER1);
+  store<f64>(counter, power2, COUNTER_POWER2);
   const lr = load<f64>(block, ADAM_LR);
   const decay = load<f64>(block, ADAM_WEIGHT_DECAY);
   const decoupled = load<f64>(block, ADAM_DECOUPLED) != 0;
-  const c = block + ADAM_COEFFICIENTS;
+  const c = counter + COUNTER_COEFFICIENTS;
   store<f32>(c, load<f64>(block, ADAM_MAXIMIZE) != 0 ? -1 : 1);
   store<f32>(c, decoupled ? 0 : <f32>decay, 4);
   store<f32>(c, decoupled ? <f32>(1 - lr * decay) : 1, 8);

@@ -5,16 +5,15 @@ import {
   ADAM_BLOCK_BYTES,
   ADAM_EPS,
   ADAM_LR,
-  ADAM_POWER1,
-  ADAM_POWER2,
-  ADAM_STEPS,
+  COUNTER_BYTES,
+  COUNTER_POWER1,
+  COUNTER_POWER2,
+  COUNTER_STEPS,
   OPTIMIZER_TILE,
   OptimizerArgs,
-  OptimizerStepArgs,
   SGD_BLOCK_BYTES,
   SGD_LR,
   SGD_MOMENTUM,
-  SGD_STEPS,
   adam,
   adamAdvance,
   sgd,
@@ -22,6 +21,7 @@ import {
 } from '../optimizer';
 
 const CANARY: f32 = -77;
+const ENTRY: usize = 28;
 const SMALL: i32 = 3;
 const LARGE: i32 = OPTIMIZER_TILE + 5;
 
@@ -36,16 +36,20 @@ function filled(count: i32, value: f32): usize {
 function entries(states: i32): OptimizerArgs {
   const args = changetype<OptimizerArgs>(heap.alloc(offsetof<OptimizerArgs>()));
   args.count = 2;
-  args.entries = heap.alloc(48);
+  args.entries = heap.alloc(2 * ENTRY);
   for (let i = 0; i < 2; i++) {
     const count = i ? LARGE : SMALL;
-    const entry = args.entries + 24 * i;
+    const entry = args.entries + ENTRY * i;
     store<usize>(entry, filled(count, 1));
     store<usize>(entry, filled(count, 0.5), 4);
     store<usize>(entry, states > 0 ? filled(count, 0) : 0, 8);
     store<usize>(entry, states > 1 ? filled(count, 0) : 0, 12);
-    store<i32>(entry, count, 16);
-    store<i32>(entry, i, 20);
+    const counter = block(COUNTER_BYTES);
+    store<f64>(counter, 1, COUNTER_POWER1);
+    store<f64>(counter, 1, COUNTER_POWER2);
+    store<usize>(entry, counter, 16);
+    store<i32>(entry, count, 20);
+    store<i32>(entry, i, 24);
   }
   return args;
 }
@@ -56,10 +60,14 @@ function block(bytes: usize): usize {
   return address;
 }
 
+function steps(args: OptimizerArgs, i: i32): f64 {
+  return load<f64>(load<usize>(args.entries + ENTRY * i, 16), COUNTER_STEPS);
+}
+
 /** All numbers of both parameters are `expected`, and the canaries still stand. */
 function expectParameters(args: OptimizerArgs, expected: f32): void {
   for (let i = 0; i < 2; i++) {
-    const parameter = load<usize>(args.entries + 24 * i);
+    const parameter = load<usize>(args.entries + ENTRY * i);
     const count = i ? LARGE : SMALL;
     let wrong = 0;
     for (let k = 0; k < count; k++) if (abs(load<f32>(parameter + 4 * k) - expected) > 1e-6) wrong++;
@@ -71,33 +79,30 @@ function expectParameters(args: OptimizerArgs, expected: f32): void {
 describe('optimisers', () => {
   it('SGD keeps its momentum', () => {
     const args = entries(1);
-    const step = changetype<OptimizerStepArgs>(heap.alloc(offsetof<OptimizerStepArgs>()));
-    step.block = args.block = block(SGD_BLOCK_BYTES);
+    args.block = block(SGD_BLOCK_BYTES);
     store<f64>(args.block, 0.1, SGD_LR);
     store<f64>(args.block, 0.9, SGD_MOMENTUM);
-    sgdAdvance(step, 0, 1, 0);
+    sgdAdvance(args, 0, 2, 0);
     sgd(args, 0, 3, 0);
     expectParameters(args, 1 - 0.05);
-    sgdAdvance(step, 0, 1, 0);
+    sgdAdvance(args, 0, 2, 0);
     sgd(args, 2, 3, 0);
     sgd(args, 0, 2, 0);
     expectParameters(args, 1 - 0.05 - 0.095);
-    expect<f64>(load<f64>(args.block, SGD_STEPS)).toBe(2);
+    expect<f64>(steps(args, 0)).toBe(2);
+    expect<f64>(steps(args, 1)).toBe(2);
   });
 
   it('the first step of Adam has the length of its rate', () => {
     const args = entries(2);
-    const step = changetype<OptimizerStepArgs>(heap.alloc(offsetof<OptimizerStepArgs>()));
-    step.block = args.block = block(ADAM_BLOCK_BYTES);
+    args.block = block(ADAM_BLOCK_BYTES);
     store<f64>(args.block, 0.25, ADAM_LR);
     store<f64>(args.block, 0.9, ADAM_BETA1);
     store<f64>(args.block, 0.999, ADAM_BETA2);
     store<f64>(args.block, 1e-8, ADAM_EPS);
-    store<f64>(args.block, 1, ADAM_POWER1);
-    store<f64>(args.block, 1, ADAM_POWER2);
-    adamAdvance(step, 0, 1, 0);
+    adamAdvance(args, 0, 2, 0);
     adam(args, 0, 3, 0);
     expectParameters(args, 0.75);
-    expect<f64>(load<f64>(args.block, ADAM_STEPS)).toBe(1);
+    expect<f64>(steps(args, 1)).toBe(1);
   });
 });

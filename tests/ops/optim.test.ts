@@ -250,7 +250,8 @@ describe('errors', () => {
   };
   const CASES: [string, () => unknown, RegExp][] = [
     ['NaN lr', () => new SGD([w()], { lr: Number.NaN }), /SGD: lr must be a number >= 0, got NaN/],
-    ['no lr', () => new SGD([w()], {} as never), /SGD: lr must be a number >= 0, got NaN/],
+    ['no lr', () => new SGD([w()], {} as never), /SGD: lr is required/],
+    ['no options', () => new (SGD as unknown as new (p: Tensor[]) => SGD)([w()]), /SGD: lr is required/],
     ['negative lr', () => new Adam([w()], { lr: -1 }), /Adam: lr must be a number >= 0, got -1/],
     ['infinite lr', () => new Adam([w()], { lr: Infinity }), /Adam: lr must be a number >= 0, got Infinity/],
     ['momentum', () => new SGD([w()], { lr: 1, momentum: -0.1 }), /SGD: momentum must be a number >= 0, got -0.1/],

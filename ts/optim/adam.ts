@@ -7,14 +7,17 @@ import {
   ADAM_EPS,
   ADAM_LR,
   ADAM_MAXIMIZE,
-  ADAM_POWER1,
-  ADAM_POWER2,
-  ADAM_STEPS,
   ADAM_WEIGHT_DECAY,
   adam,
   adamAdvance,
+  COUNTER_POWER1,
+  COUNTER_POWER2,
+  COUNTER_STEPS,
 } from '../generated/kernels.ts';
-import { checkFlag, checkHyper, type Hyper, type Method, Optimizer, type Parameters } from './optimizer.ts';
+import { checkFlag } from '../tensor/create.ts';
+import { printed } from '../tensor/printed.ts';
+import type { Hyper, Method } from './group.ts';
+import { checkHyper, Optimizer, type Parameters } from './optimizer.ts';
 
 /** Hyper-parameters of `Adam` and `AdamW`. */
 export interface AdamHyper extends Hyper {
@@ -28,10 +31,18 @@ export interface AdamHyper extends Hyper {
   maximize: boolean;
 }
 
-/** base^exponent as the product that adamAdvance forms step by step. */
+/** Steps whose powers are multiplied up one by one. */
+const COUNTED = 2 ** 24;
+/** 1 - x is 1 for every x below this. */
+const NOTHING = 2 ** -60;
+
+/** base^exponent as the product that adamAdvance forms step by step, to the last bit; by squaring where that would take long. */
 function power(base: number, exponent: number): number {
   let result = 1;
-  for (let i = 0; i < exponent; i++) result *= base;
+  let left = exponent;
+  for (const end = Math.max(0, exponent - COUNTED); left > end && result > NOTHING; left--) result *= base;
+  if (result <= NOTHING) return result;
+  for (let square = base; left > 0; left = Math.floor(left / 2), square *= square) if (left % 2) result *= square;
   return result;
 }
 
@@ -42,7 +53,7 @@ function adamMethod(name: string, decoupled: boolean, weightDecay: number): Meth
     check(op, { lr, betas, eps, weightDecay: decay, maximize }) {
       checkHyper(op, 'lr', lr, 0);
       if (!Array.isArray(betas) || betas.length !== 2)
-        throw new TypeError(`${op}: betas must be a pair of numbers, got ${JSON.stringify(betas)}`);
+        throw new TypeError(`${op}: betas must be a pair of numbers, got ${printed(betas)}`);
       checkHyper(op, 'betas[0]', betas[0], 0, 1);
       checkHyper(op, 'betas[1]', betas[1], 0, 1);
       checkHyper(op, 'eps', eps, 0);
@@ -60,12 +71,13 @@ function adamMethod(name: string, decoupled: boolean, weightDecay: number): Meth
       block.set(ADAM_MAXIMIZE, maximize ? 1 : 0);
     },
     stateNames: () => ['expAvg', 'expAvgSq'],
-    restart(block, { betas }, steps) {
-      block.set(ADAM_STEPS, steps);
-      block.set(ADAM_POWER1, power(betas[0], steps));
-      block.set(ADAM_POWER2, power(betas[1], steps));
+    count(counter, { betas }, steps) {
+      counter.set(COUNTER_STEPS, steps);
+      counter.set(COUNTER_POWER1, power(betas[0], steps));
+      counter.set(COUNTER_POWER2, power(betas[1], steps));
     },
-    stepsOffset: ADAM_STEPS,
+    recount: (before, after) => before.betas.some((beta, i) => beta !== after.betas[i]),
+    stepsUnsaid: null,
     advance: adamAdvance,
     update: adam,
     cost: 1.5,

@@ -1,13 +1,7 @@
 // Optimisers and schedules of the learning rate.
 export { Adam, type AdamHyper, AdamW } from './adam.ts';
-export {
-  type Hyper,
-  Optimizer,
-  type OptimizerState,
-  type ParameterState,
-  type Parameters,
-  type ParamGroup,
-} from './optimizer.ts';
+export type { Hyper, ParamGroup } from './group.ts';
+export { Optimizer, type Parameters } from './optimizer.ts';
 export {
   CosineAnnealingLR,
   ExponentialLR,
@@ -17,3 +11,4 @@ export {
   StepLR,
 } from './schedule.ts';
 export { SGD, type SGDHyper } from './sgd.ts';
+export type { OptimizerState, ParameterState } from './state.ts';

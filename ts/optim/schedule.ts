@@ -1,7 +1,8 @@
 // Schedules of the learning rate, stepped once per epoch. They use + - * / alone, so that the same epochs give the same rates on
 // every engine: Math.cos and Math.pow do not.
 import { checkOptions } from '../tensor/create.ts';
-import type { Hyper, Optimizer } from './optimizer.ts';
+import type { Hyper } from './group.ts';
+import type { Optimizer } from './optimizer.ts';
 
 /** What a schedule can move: any optimiser. */
 type Scheduled = Pick<Optimizer, 'paramGroups'>;

@@ -1,17 +1,19 @@
 // Stochastic gradient descent.
 import {
+  COUNTER_STEPS,
   SGD_BLOCK_BYTES,
   SGD_DAMPENING,
   SGD_LR,
   SGD_MAXIMIZE,
   SGD_MOMENTUM,
   SGD_NESTEROV,
-  SGD_STEPS,
   SGD_WEIGHT_DECAY,
   sgd,
   sgdAdvance,
 } from '../generated/kernels.ts';
-import { checkFlag, checkHyper, type Hyper, type Method, Optimizer, type Parameters } from './optimizer.ts';
+import { checkFlag } from '../tensor/create.ts';
+import type { Hyper, Method } from './group.ts';
+import { checkHyper, Optimizer, type Parameters } from './optimizer.ts';
 
 /** Hyper-parameters of `SGD`. */
 export interface SGDHyper extends Hyper {
@@ -29,11 +31,12 @@ export interface SGDHyper extends Hyper {
 
 const METHOD: Method<SGDHyper> = {
   name: 'SGD',
-  defaults: { lr: Number.NaN, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, maximize: false },
+  // There is no default rate: the check refuses one that is absent.
+  defaults: { lr: undefined as never, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, maximize: false },
   check(op, { lr, momentum, dampening, weightDecay, nesterov, maximize }) {
     checkHyper(op, 'lr', lr, 0);
     checkHyper(op, 'momentum', momentum, 0);
-    checkHyper(op, 'dampening', dampening, -Number.MAX_VALUE);
+    checkHyper(op, 'dampening', dampening, -Infinity);
     checkHyper(op, 'weightDecay', weightDecay, 0);
     checkFlag(op, 'nesterov', nesterov);
     checkFlag(op, 'maximize', maximize);
@@ -50,10 +53,11 @@ const METHOD: Method<SGDHyper> = {
     block.set(SGD_MAXIMIZE, maximize ? 1 : 0);
   },
   stateNames: ({ momentum }) => (momentum ? ['momentumBuffer'] : []),
-  restart(block, _hyper, steps) {
-    block.set(SGD_STEPS, steps);
+  count(counter, _hyper, steps) {
+    counter.set(COUNTER_STEPS, steps);
   },
-  stepsOffset: SGD_STEPS,
+  recount: () => false,
+  stepsUnsaid: 1,
   advance: sgdAdvance,
   update: sgd,
   cost: 0.6,
