@@ -2,6 +2,7 @@
 import { LANES, field } from './control';
 import { Update } from './record';
 
+
 @unmanaged
 export class FaultArgs {
   /** A word that counts the tiles the calling thread has computed. */

@@ -5,8 +5,23 @@
 // done as it has. So nobody waits for a thread that took no tile: a worker that sleeps, is still starting or is gone costs
 // nothing. Threads decide only who computes which tile, never how, so results do not depend on them.
 import {
-  ARGS, BUSY, CURRENT, DONE, EPOCH, FAILED, HEARTBEAT, KERNEL, LANES, LANE_BYTES, LANE_STATE, PARKED, STATUS, STOP, TICKET,
-  TIMEOUT, field,
+  ARGS,
+  BUSY,
+  CURRENT,
+  DONE,
+  EPOCH,
+  FAILED,
+  HEARTBEAT,
+  KERNEL,
+  LANES,
+  LANE_BYTES,
+  LANE_STATE,
+  PARKED,
+  STATUS,
+  STOP,
+  TICKET,
+  TIMEOUT,
+  field,
 } from './control';
 import { WORKER_FAILED, WORKER_LOST, report } from './status';
 import { dispatch } from './generated/dispatch';
@@ -62,7 +77,7 @@ function share(command: Command): void {
   store<i32>(field(KERNEL), command.kernel);
   store<usize>(field(ARGS), command.args);
   atomic.store<i32>(field(DONE), 0);
-  atomic.store<u64>(field(TICKET), <u64>tiles << 32);
+  atomic.store<u64>(field(TICKET), (<u64>tiles) << 32);
   if (command.work >= WAKE_NANOSECONDS && atomic.load<i32>(field(PARKED)) > 0) wake();
   while (takeTiles(0)) {}
   awaitOthers(tiles);
@@ -80,24 +95,28 @@ export function wake(): void {
 function takeTiles(lane: i32): bool {
   const ticket = field(TICKET);
   let word = atomic.load<u64>(ticket);
-  while (<i32>word < <i32>(word >> 32)) {
-    const tiles = <i32>(word >> 32);
+  if (<i32>word >= <i32>(word >> 32)) return false;
+  const state = field(LANE_STATE) + <usize>lane * LANE_BYTES;
+  atomic.store<i32>(state + BUSY, 1);
+  let took = false;
+  while (!took && <i32>word < <i32>(word >> 32)) {
     const next = <i32>word;
     // Guided self-scheduling: a fifth of an even share, so that a slow thread is left with little at the end.
-    const count = max(1, (tiles - next) / (5 * load<i32>(field(LANES))));
+    const count = max(1, (<i32>(word >> 32) - next) / (5 * load<i32>(field(LANES))));
     const seen = atomic.cmpxchg<u64>(ticket, word, word + <u64>count);
-    if (seen == word) {
-      const lanes = field(LANE_STATE) + <usize>lane * LANE_BYTES;
-      atomic.store<i32>(lanes + BUSY, 1);
-      dispatch(load<i32>(field(KERNEL)), load<usize>(field(ARGS)), next, next + count, lane);
-      atomic.add<i32>(lanes + HEARTBEAT, 1);
-      atomic.store<i32>(lanes + BUSY, 0);
-      atomic.add<i32>(field(DONE), count);
-      return true;
-    }
+    took = seen == word;
     word = seen;
+    if (took) computeTiles(state, next, count, lane);
   }
-  return false;
+  atomic.store<i32>(state + BUSY, 0);
+  return took;
+}
+
+/** Computes tiles that are ours. The command stays the published one until they are counted as done. */
+function computeTiles(state: usize, first: i32, count: i32, lane: i32): void {
+  dispatch(load<i32>(field(KERNEL)), load<usize>(field(ARGS)), first, first + count, lane);
+  atomic.add<i32>(state + HEARTBEAT, 1);
+  atomic.add<i32>(field(DONE), count);
 }
 
 /** Spins until all tiles are done. A worker that trapped, or holds tiles without a heartbeat, ends the wait with a report. */
