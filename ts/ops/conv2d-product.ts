@@ -51,7 +51,7 @@ export function emitConvolution(emit: Emitter, convolution: Convolution): void {
 }
 
 /**
- * All phases in that form, or null if patches have to be gathered (gaps between taps or channels) or should be: rows too short for
+ * All phases as runs of source rows, or null if patches have to be gathered (gaps between taps or channels) or should be: rows too short for
  * strips, or single taps at pixels that lie apart, which gathering brings together once for all panels.
  */
 function rowPhases({ x, phases, step, spread, groups }: Convolution): RowPhase[] | null {
@@ -74,14 +74,9 @@ const WINDOW_FLOATS = 40960;
 /** Tile sizes of a convolution by rows. */
 function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, channels: number, n: number) {
   const most = (of: (phase: RowPhase) => number) => Math.max(...phases.map(of));
-  const [rows, columns, k] = [
-    most((p) => p.rows),
-    most((p) => p.columns),
-    Math.max(
-      1,
-      most((p) => p.depth),
-    ),
-  ];
+  const rows = most((p) => p.rows);
+  const columns = most((p) => p.columns);
+  const k = most((p) => Math.max(1, p.depth));
   const tileColumns = Math.min(columns, evenBlock(columns, MOST_COLUMNS, 12));
   const line = 4 * Math.ceil((((tileColumns - 1) * stepX + most((p) => p.taps)) * channels) / 4);
   const halo = most((p) => (p.runs - 1) * p.dilation);
