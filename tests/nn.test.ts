@@ -104,6 +104,22 @@ describe('parameters', () => {
     net.zeroGrad();
     expect([net.weight.grad, net.bias!.grad]).toEqual([null, null]);
   });
+
+  it('are made from tensors, whose memory they share', () => {
+    const start = ones([2]);
+    const parameter = new nn.Parameter(start);
+    expect([parameter.requiresGrad, parameter.isLeaf, start.requiresGrad]).toEqual([true, true, false]);
+    expect(new nn.Parameter(parameter.mul(2)).isLeaf).toBe(true);
+    const optimizer = new optim.SGD([parameter], { lr: 0.5 });
+    parameter
+      .mul(tensor([1, 2]))
+      .sum()
+      .backward();
+    optimizer.step();
+    expect(values(start)).toEqual([0.5, 0]);
+    expect(() => new nn.Parameter([2] as never)).toThrow('Parameter: expected a Tensor, got an array');
+    expect(() => new nn.Parameter(tensor([1], { dtype: 'i32' }))).toThrow(TypeError);
+  });
 });
 
 describe('first values', () => {
@@ -311,6 +327,68 @@ describe('state', () => {
     const other = new Counter();
     other.loadStateDict(net.stateDict());
     expect(other.seen.item()).toBe(7);
+  });
+
+  it('has buffers as properties, in camelCase', () => {
+    class Running extends nn.Module {
+      declare runningMean: Tensor;
+      constructor() {
+        super();
+        this.registerBuffer('running_mean', zeros([2]));
+        this.registerBuffer('m', ones([1]));
+      }
+      forward(x: Tensor): Tensor {
+        return x.sub(this.runningMean);
+      }
+    }
+    const net = new Running();
+    expect(Object.keys(net.stateDict())).toEqual(['running_mean', 'm']);
+    expect((net as unknown as { m: Tensor }).m.item()).toBe(1);
+    net.loadStateDict({ running_mean: tensor([1, 2]), m: ones([1]) });
+    expect(values(net.forward(ones([2])))).toEqual([0, -1]);
+    net.runningMean = tensor([3, 4]);
+    expect(values(net.stateDict()['running_mean']!)).toEqual([3, 4]);
+    expect(() => {
+      net.runningMean = 3 as never;
+    }).toThrow('registerBuffer: expected a Tensor, got a number');
+    expect(() => net.registerBuffer('a.b', ones([1]))).toThrow(
+      'registerBuffer: expected a name without dots, got "a.b"',
+    );
+    expect(() => net.registerBuffer('training', ones([1]))).toThrow(
+      "registerBuffer: 'training' would hide the property training",
+    );
+  });
+
+  it('ends where a module is inside itself', () => {
+    class Child extends nn.Module {
+      parent: nn.Module | null = null;
+      readonly inner = new nn.Linear(1, 1);
+      forward(x: Tensor): Tensor {
+        return this.inner.forward(x);
+      }
+    }
+    class Parent extends nn.Module {
+      readonly child = new Child();
+      readonly scale = new nn.Parameter(ones([1]));
+      constructor() {
+        super();
+        this.child.parent = this;
+      }
+      forward(x: Tensor): Tensor {
+        return this.child.forward(x).mul(this.scale);
+      }
+    }
+    const net = new Parent();
+    expect([...net.namedParameters()].map(([name]) => name)).toEqual([
+      'scale',
+      'child.inner.weight',
+      'child.inner.bias',
+    ]);
+    expect(Object.keys(net.stateDict())).toHaveLength(3);
+    expect(net.eval().child.training).toBe(false);
+    expect(net.forward(ones([1, 1])).shape).toEqual([1, 1]);
+    expect(String(net)).toContain('(parent): Parent(...)');
+    expect(net.loadStateDict(new Parent().stateDict()).missingKeys).toEqual([]);
   });
 });
 

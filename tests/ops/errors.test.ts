@@ -85,6 +85,9 @@ describe('conv2d', () => {
     ['conv2d: stride must be a whole number >= 1, got 1.5', RangeError, convolve({ stride: 1.5 })],
     ['conv2d: stride must be a number or a pair of numbers, got "2"', TypeError, convolve({ stride: '2' })],
     ['conv2d: stride must be a number or a pair of numbers, got [1]', TypeError, convolve({ stride: [1] })],
+    ['conv2d: stride must be a number or a pair of numbers, got null', TypeError, convolve({ stride: null })],
+    ['conv2d: padding must be a number or a pair of numbers, got null', TypeError, convolve({ padding: null })],
+    ['conv2d: dilation must be a number or a pair of numbers, got null', TypeError, convolve({ dilation: null })],
     ['conv2d: padding must be a whole number >= 0, got -1', RangeError, convolve({ padding: -1 })],
     [
       'conv2d: padding must be a whole number >= 0, got [0,-1]',
@@ -124,6 +127,31 @@ describe('conv2d', () => {
 
 describe('pooling', () => {
   reads([
+    [
+      'maxPool2d: stride must be a number or a pair of numbers, got null',
+      TypeError,
+      () => maxPool2d(image(), 2, { stride: wrong(null) }),
+    ],
+    [
+      'maxPool2d: ceilMode must be true or false, got string',
+      TypeError,
+      () => maxPool2d(image(), 2, { ceilMode: wrong('false') }),
+    ],
+    [
+      'maxPool2d: returnIndices must be true or false, got number',
+      TypeError,
+      () => maxPool2d(image(), 2, { returnIndices: wrong(1) }),
+    ],
+    [
+      'avgPool2d: ceilMode must be true or false, got null',
+      TypeError,
+      () => avgPool2d(image(), 2, { ceilMode: wrong(null) }),
+    ],
+    [
+      'avgPool2d: countIncludePad must be true or false, got string',
+      TypeError,
+      () => avgPool2d(image(), 2, { countIncludePad: wrong('no') }),
+    ],
     ['maxPool2d: expected images [N,C,H,W] or [C,H,W], got [5,5]', RangeError, () => maxPool2d(zeros([5, 5]), 2)],
     [
       'maxPool2d: padding 2 is more than half of the kernel size 2',

@@ -1,7 +1,10 @@
 // Optimisers and schedules: trajectories from PyTorch, groups, state, long lists of parameters, errors.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { assignGradient, gradientOf } from '../../ts/autograd/gradient.ts';
+import { noGrad } from '../../ts/autograd/mode.ts';
 import { UpdateStep } from '../../ts/graph/capture-step.ts';
+import { copy_ } from '../../ts/ops/copy.ts';
+import '../../ts/ops/methods.ts';
 import { detach, permute } from '../../ts/ops/shape.ts';
 import { Adam, AdamW, SGD } from '../../ts/optim/index.ts';
 import type { Optimizer } from '../../ts/optim/optimizer.ts';
@@ -14,7 +17,8 @@ import {
   StepLR,
 } from '../../ts/optim/schedule.ts';
 import { init, shutdown } from '../../ts/runtime/engine.ts';
-import { tensor, zeros } from '../../ts/tensor/create.ts';
+import { full, tensor, zeros } from '../../ts/tensor/create.ts';
+import type { TypedArray } from '../../ts/tensor/dtype.ts';
 import { data } from '../../ts/tensor/read.ts';
 import type { Tensor } from '../../ts/tensor/tensor.ts';
 import {
@@ -127,6 +131,77 @@ describe('a captured update', () => {
     });
 });
 
+describe('each parameter counts its own steps', () => {
+  const OPTIMIZERS: [string, (params: Tensor[]) => Optimizer][] = [
+    ['Adam', (params) => new Adam(params, { lr: 0.1 })],
+    ['AdamW', (params) => new AdamW(params, { lr: 0.1 })],
+    ['SGD', (params) => new SGD(params, { lr: 0.1, momentum: 0.9, dampening: 0.5 })],
+  ];
+  const gradients = Array.from({ length: 14 }, (_, step) => [1 + (step % 3), -0.5 * step]);
+  for (const [name, build] of OPTIMIZERS)
+    for (const captured of [false, true])
+      test(`${name}, ${captured ? 'captured' : 'eager'}: one that joins late starts anew`, () => {
+        const [early, late, alone] = [leaf([1, 2]), leaf([1, 2]), leaf([1, 2])];
+        const optimizer = build([early, late]);
+        const update = new UpdateStep(optimizer);
+        const lone = build([alone]);
+        gradients.forEach((gradient, step) => {
+          assignGradient(early, tensor(gradient));
+          if (step >= 10) {
+            assignGradient(late, tensor(gradient));
+            assignGradient(alone, tensor(gradient));
+            lone.step();
+          }
+          if (captured) update.run();
+          else optimizer.step();
+        });
+        expectEqual(data(late), data(alone), name);
+        const { state } = optimizer.stateDict();
+        expect([state[0]!['step'], state[1]!['step']]).toEqual([14, 4]);
+        update.dispose();
+      });
+
+  test('the first step of Adam has the length of its rate, whenever it comes', () => {
+    const [a, b] = [leaf([1]), leaf([1])];
+    const optimizer = new Adam([a, b], { lr: 0.1 });
+    for (let step = 0; step < 11; step++) {
+      assignGradient(a, tensor([1]));
+      if (step === 10) assignGradient(b, tensor([1]));
+      optimizer.step();
+    }
+    expect(data(b)[0]).toBeCloseTo(0.9, 6);
+  });
+
+  test('other betas count from the steps made, as PyTorch raises them to the power of the step', () => {
+    const run = (change: boolean): TypedArray => {
+      const parameter = leaf([1]);
+      const optimizer = new Adam([parameter], { lr: 0.1, betas: change ? [0.5, 0.9] : [0.9, 0.999] });
+      const twice = { step: 2, expAvg: tensor([0.25]), expAvgSq: tensor([0.5]) };
+      optimizer.loadStateDict({ state: { 0: twice }, paramGroups: [{ params: [0] }] });
+      optimizer.paramGroups[0]!.betas = [0.9, 0.999];
+      assignGradient(parameter, tensor([1]));
+      optimizer.step();
+      return data(parameter);
+    };
+    expectEqual(run(true), run(false), 'betas');
+  });
+});
+
+test('empty parameters are passed over', () => {
+  for (const build of [(p: Tensor[]) => new SGD(p, { lr: 0.5 }), (p: Tensor[]) => new Adam(p, { lr: 0.5 })]) {
+    const params = [
+      leaf([1, 2]),
+      zeros([0], { requiresGrad: true }),
+      leaf([1, 2]),
+      zeros([0, 3], { requiresGrad: true }),
+    ];
+    const optimizer = build(params);
+    for (const parameter of params) assignGradient(parameter, full(parameter.shape, 1));
+    optimizer.step();
+    for (const i of [0, 2]) expect([...data(params[i]!)]).toEqual([0.5, 1.5]);
+  }
+});
+
 test('groups have hyper-parameters of their own, which can be set', () => {
   const [a, b] = [leaf([1]), leaf([1])];
   const optimizer = new SGD([{ params: [a], lr: 1 }, { params: [b] }], { lr: 0.5 });
@@ -194,6 +269,97 @@ describe('state dictionaries', () => {
     const missing = { state: { 0: { step: 1 } }, paramGroups: [{ params: [0] }] };
     expect(() => optimizer.loadStateDict(missing)).toThrow(/Adam: state of parameter 0 has no tensor 'expAvg'/);
   });
+
+  test('parameters go on from different numbers of steps', () => {
+    const make = (): [Tensor[], Adam] => {
+      const params = [leaf([1, 2]), leaf([3, 4])];
+      return [params, new Adam(params, { lr: 0.1 })];
+    };
+    const [params, optimizer] = make();
+    const step = (list: Tensor[], each: Optimizer, i: number): void => {
+      for (const parameter of i < 2 ? list.slice(0, 1) : list) assignGradient(parameter, tensor(gradients[i]!));
+      each.step();
+    };
+    for (let i = 0; i < 3; i++) step(params, optimizer, i);
+    const [others, other] = make();
+    params.forEach((parameter, i) => void noGrad(() => copy_(others[i]!, parameter)));
+    other.loadStateDict(optimizer.stateDict());
+    step(params, optimizer, 3);
+    step(others, other, 3);
+    for (const i of [0, 1]) expectEqual(data(others[i]!), data(params[i]!), `parameter ${i}`);
+  });
+
+  test('parameters without an entry start anew', () => {
+    const [used, fresh] = [leaf([1, 2]), leaf([1, 2])];
+    const build = (p: Tensor): SGD => new SGD([p], { lr: 0.1, momentum: 0.9, dampening: 0.5 });
+    const [optimizer, other] = [build(used), build(fresh)];
+    assignGradient(used, tensor([3, 4]));
+    optimizer.step();
+    optimizer.loadStateDict({ state: {}, paramGroups: [{ params: [0] }] });
+    expect(optimizer.stateDict().state).toEqual({});
+    noGrad(() => void copy_(used, tensor([1, 2])));
+    for (const [parameter, each] of [
+      [used, optimizer],
+      [fresh, other],
+    ] as const) {
+      assignGradient(parameter, tensor([0.5, 1]));
+      each.step();
+    }
+    expectEqual(data(used), data(fresh), 'anew');
+  });
+
+  test('that do not fit change nothing', () => {
+    const [a, b] = [leaf([1]), leaf([2])];
+    const optimizer = new Adam([{ params: [a] }, { params: [b] }], { lr: 0.1 });
+    for (const each of [a, b]) assignGradient(each, tensor([1]));
+    optimizer.step();
+    const good = { step: 7, expAvg: tensor([9]), expAvgSq: tensor([9]) };
+    const groups = [
+      { params: [0], lr: 0.5 },
+      { params: [1], lr: 0.5 },
+    ];
+    const bad: [object, RegExp][] = [
+      [{ 0: good, 1: { ...good, expAvg: zeros([2]) } }, /'expAvg' of parameter 0 is \[2\], the parameter is \[1\]/],
+      [
+        { 0: good, 1: { ...good, expAvgSq: zeros([1], { dtype: 'i32' }) } },
+        /'expAvgSq' of parameter 0 is i32, not f32/,
+      ],
+      [
+        { 0: good, 1: { ...good, step: 1.5 } },
+        /'step' of parameter 0 must be a whole number from 0 to 2\^53 - 1, got 1.5/,
+      ],
+      [{ 0: good, 1: { ...good, step: undefined } }, /state of parameter 0 has no number 'step'/],
+    ];
+    for (const [state, message] of bad) {
+      expect(() => optimizer.loadStateDict({ state: state as never, paramGroups: groups })).toThrow(message);
+      const now = optimizer.stateDict();
+      expect(now.paramGroups.map((group) => (group as unknown as { lr: number }).lr)).toEqual([0.1, 0.1]);
+      for (const i of [0, 1]) {
+        expect(now.state[i]!['step']).toBe(1);
+        expect(data(now.state[i]!['expAvg'] as Tensor)[0]).toBeCloseTo(0.1, 6);
+      }
+    }
+    const rates = { state: {}, paramGroups: [groups[0]!, { params: [1], lr: -1 }] };
+    expect(() => optimizer.loadStateDict(rates)).toThrow(/Adam: lr must be a number >= 0, got -1/);
+    expect(optimizer.lr).toBe(0.1);
+    expect(() => optimizer.loadStateDict({} as never)).toThrow(/Adam: expected what stateDict\(\) returns/);
+  });
+
+  test('from very long trainings load at once', () => {
+    for (const step of [3e8, 1e12, Number.MAX_SAFE_INTEGER])
+      for (const betas of [undefined, [1 - 2 ** -53, 1 - 2 ** -53] as const]) {
+        const parameter = leaf([1]);
+        const optimizer = new Adam([parameter], { lr: 0.1, betas });
+        const before = performance.now();
+        const saved = { step, expAvg: tensor([1]), expAvgSq: tensor([1]) };
+        optimizer.loadStateDict({ state: { 0: saved }, paramGroups: [{ params: [0] }] });
+        expect(performance.now() - before).toBeLessThan(500);
+        assignGradient(parameter, tensor([1]));
+        optimizer.step();
+        expect(Number.isFinite(data(parameter)[0])).toBe(true);
+        expect(optimizer.stateDict().state[0]!['step']).toBe(step + 1);
+      }
+  });
 });
 
 test('tiny state is flushed to zero, NaN stays', () => {
@@ -255,6 +421,7 @@ describe('errors', () => {
     ['negative lr', () => new Adam([w()], { lr: -1 }), /Adam: lr must be a number >= 0, got -1/],
     ['infinite lr', () => new Adam([w()], { lr: Infinity }), /Adam: lr must be a number >= 0, got Infinity/],
     ['momentum', () => new SGD([w()], { lr: 1, momentum: -0.1 }), /SGD: momentum must be a number >= 0, got -0.1/],
+    ['dampening', () => new SGD([w()], { lr: 1, dampening: Number.NaN }), /SGD: dampening must be a number, got NaN$/],
     ['kind', () => new SGD([w()], { lr: '1' as never }), /SGD: lr must be a number, got string/],
     [
       'nesterov',
