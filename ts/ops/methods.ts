@@ -63,7 +63,6 @@ const METHODS = {
   unsqueeze: ops.unsqueeze,
   var: ops.variance,
   view: ops.view,
-  where: (x: Tensor, condition: Tensor, other: ops.TensorOrNumber): Tensor => ops.where(condition, x, other),
   zero_: ops.zero_,
 } as const;
 
@@ -85,6 +84,8 @@ declare module '../tensor/tensor.ts' {
     /** The smallest elements, with `returnIndices` also where they are; see `min`. */
     min(options: ExtremumOptions & { returnIndices: true }): [values: Tensor, indices: Tensor];
     min(options?: ReduceOptions): Tensor;
+    /** Its elements where the condition is not 0, else those of `other`. Source: torch.Tensor.where. */
+    where(condition: Tensor, other: ops.TensorOrNumber): Tensor;
     /** The gradient that `backward` left, or null. Setting null forgets it. Source: torch.Tensor.grad. */
     grad: Tensor | null;
     /** Computes gradients of all leaves that led here; see `backward`. */
@@ -135,6 +136,7 @@ define('copyTo', copyTo);
 define('dispose', dispose);
 define(Symbol.dispose ?? Symbol.for('Symbol.dispose'), dispose);
 define('registerHook', registerHook);
+define('where', (x, condition: Tensor, other: ops.TensorOrNumber) => ops.where(condition, x, other));
 define('retainGrad', (tensor) => {
   if (!tensor.requiresGrad) throw new Error(`retainGrad: ${tensor} does not require gradients`);
   tensor.retainsGrad = true;
