@@ -37,6 +37,8 @@ export class Storage {
   inGraph = false;
   /** Whether an op wrote it first (otherwise the user's data stands in it). */
   computed = false;
+  /** Whether a finalizer gives its memory back should everyone forget it. */
+  watched = false;
   /** Fills a lazy storage; runs once, at the first use. */
   initialise: (() => void) | null = null;
 

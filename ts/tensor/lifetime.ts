@@ -38,6 +38,7 @@ function makeFinalizers(): FinalizationRegistry<{ heap: Heap; address: number }>
 }
 
 function registerFinalizer(storage: Storage): void {
+  storage.watched = true;
   finalizers.register(storage, { heap: engine().heap, address: storage.address }, storage);
 }
 
@@ -69,9 +70,22 @@ export function duringBackward(callback: () => void): void {
 export function track(storage: Storage): void {
   storage.usedAt = step;
   if (walking) storage.inGraph = true;
-  registerFinalizer(storage);
   const scope = scopes.at(-1);
-  if (scope) scope.add(storage);
+  if (!scope) watch(storage);
+  else {
+    scope.add(storage);
+    // A scope holds what was made in it; only a training loop inside it releases earlier.
+    if (steps.size) note(storage);
+  }
+}
+
+/** Leaves a storage to the end of the step and to the finalizer. */
+function watch(storage: Storage): void {
+  registerFinalizer(storage);
+  note(storage);
+}
+
+function note(storage: Storage): void {
   fresh.push(storage);
   freshBytes += storage.bytes;
   if (steps.size === 0 || fresh.length > MAX_FRESH || freshBytes > MAX_FRESH_BYTES) weaken();
@@ -108,7 +122,7 @@ export function materialise(storage: Storage): void {
 /** Gives the memory of a storage back. `by` completes the sentence "this tensor was ..." for later readers. */
 export function discard(storage: Storage, by: string): void {
   if (storage.state === 'live' && storage.owner === engine()) {
-    finalizers.unregister(storage);
+    if (storage.watched) finalizers.unregister(storage);
     engine().heap.free(storage.address);
   }
   storage.state = 'released';
@@ -127,6 +141,8 @@ function releasable(storage: Storage): boolean {
   return storage.state === 'live' && !storage.persistent && storage.pins === 0;
 }
 
+const SCOPE_OVER =
+  'released at the end of the scope (or noGrad forward) that made it; return it from there or keep() it';
 const STEP_OVER =
   'released when the next backward() ended, since nothing had used it in that step; keep(tensor) makes it stay, item() or data() takes its value out';
 
@@ -229,12 +245,10 @@ function closeScope(made: Set<Storage>, depth: number, kept: Iterable<Storage>):
   const outer = scopes.at(-1);
   const survivors = new Set(kept);
   for (const storage of made) {
-    if (survivors.has(storage)) outer?.add(storage);
-    else if (releasable(storage))
-      discard(
-        storage,
-        'released at the end of the scope (or noGrad forward) that made it; return it from there or keep() it',
-      );
+    if (!survivors.has(storage)) release(storage, SCOPE_OVER);
+    if (storage.state !== 'live') continue;
+    if (outer) outer.add(storage);
+    else watch(storage);
   }
 }
 

@@ -70,6 +70,10 @@ function walk(tensor: Tensor, visit: (offset: number, index: number) => void): v
 /** A fresh typed array with the elements in row-major order. */
 export function data(tensor: Tensor): TypedArray {
   checkValues('data', tensor);
+  if (isContiguous(tensor.shape, tensor.strides)) {
+    const first = firstElement(tensor);
+    return memoryView(tensor.dtype).slice(first, first + tensor.size);
+  }
   const result = typedArray(tensor.dtype, tensor.size);
   copyTo(tensor, result);
   return result;
