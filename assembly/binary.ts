@@ -4,6 +4,7 @@ import { Input, Output, Table } from './record';
 import { walk } from './strided';
 import { storeLanes } from './vector';
 
+
 @unmanaged
 export class BinaryArgs {
   y: Output;
@@ -47,8 +48,8 @@ function broadcast<Op>(y: usize, a: usize, b: usize, n: i32, manyA: bool, manyB:
   for (; n >= 4; n -= 4) {
     v128.store(y, op.lanes(loadOrSplat(a, manyA), loadOrSplat(b, manyB)));
     y += 16;
-    a += <usize>manyA << 4;
-    b += <usize>manyB << 4;
+    a += (<usize>manyA) << 4;
+    b += (<usize>manyB) << 4;
   }
   if (n > 0) storeLanes(y, op.lanes(loadOrSplat(a, manyA), loadOrSplat(b, manyB)), n);
 }
@@ -63,6 +64,7 @@ function strided<Op>(y: usize, a: usize, b: usize, n: i32, sy: usize, sa: usize,
   }
 }
 
+
 @unmanaged
 class Add {
   // @ts-ignore: decorator
@@ -71,6 +73,7 @@ class Add {
     return f32x4.add(a, b);
   }
 }
+
 
 @unmanaged
 class Sub {
@@ -81,6 +84,7 @@ class Sub {
   }
 }
 
+
 @unmanaged
 class Mul {
   // @ts-ignore: decorator
@@ -89,6 +93,7 @@ class Mul {
     return f32x4.mul(a, b);
   }
 }
+
 
 @unmanaged
 class Div {
@@ -99,6 +104,7 @@ class Div {
   }
 }
 
+
 @unmanaged
 class Minimum {
   // @ts-ignore: decorator
@@ -108,6 +114,7 @@ class Minimum {
   }
 }
 
+
 @unmanaged
 class Maximum {
   // @ts-ignore: decorator
@@ -116,6 +123,7 @@ class Maximum {
     return f32x4.max(a, b);
   }
 }
+
 
 @unmanaged
 class Pow {

@@ -11,6 +11,7 @@ import { Input, Output, Table } from './record';
 import { walk } from './strided';
 import { storeLanes } from './vector';
 
+
 @unmanaged
 export class ScaleArgs {
   y: Output;
@@ -36,6 +37,7 @@ class Convert<X, Y> {
   }
 }
 
+
 @unmanaged
 class FloatToInt {
   run(y: usize, x: usize, b: usize, c: usize, n: i32, sy: usize, sx: usize, sb: usize, sc: usize): void {
@@ -49,6 +51,7 @@ class FloatToInt {
     changetype<Convert<f32, i32>>(0).run(y, x, 0, 0, n, sy, sx, 0, 0);
   }
 }
+
 
 @unmanaged
 class IntToFloat {

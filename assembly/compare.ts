@@ -19,6 +19,7 @@ export class WhereArgs {
   count: i32;
 }
 
+
 @unmanaged
 class Equal<T> {
   // @ts-ignore: decorator
@@ -33,6 +34,7 @@ class Equal<T> {
     return a == b;
   }
 }
+
 
 @unmanaged
 class NotEqual<T> {
@@ -49,6 +51,7 @@ class NotEqual<T> {
   }
 }
 
+
 @unmanaged
 class Less<T> {
   // @ts-ignore: decorator
@@ -63,6 +66,7 @@ class Less<T> {
     return a < b;
   }
 }
+
 
 @unmanaged
 class LessOrEqual<T> {
@@ -212,7 +216,15 @@ function chooseDense(y: usize, condition: usize, a: usize, b: usize, n: i32, sa:
 }
 
 function chooseStrided(
-  y: usize, condition: usize, a: usize, b: usize, n: i32, sy: usize, sc: usize, sa: usize, sb: usize,
+  y: usize,
+  condition: usize,
+  a: usize,
+  b: usize,
+  n: i32,
+  sy: usize,
+  sc: usize,
+  sa: usize,
+  sb: usize,
 ): void {
   for (; n > 0; n--) {
     store<i32>(y, load<i32>(load<u8>(condition) ? a : b));

@@ -4,6 +4,7 @@
 import { Input, Output, Table, Update } from './record';
 import { walk } from './strided';
 
+
 @unmanaged
 export class CopyArgs {
   y: Output;

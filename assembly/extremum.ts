@@ -62,6 +62,7 @@ class MaxFloat {
     return v128.andnot(f32x4.eq(best, best), f32x4.le(x, best));
   }
 
+
   @inline beats(x: i32, best: i32): bool {
     const b = reinterpret<f32>(best);
     return b == b && !(reinterpret<f32>(x) <= b);
@@ -75,6 +76,7 @@ class MinFloat {
   @inline takes(x: v128, best: v128): v128 {
     return v128.andnot(f32x4.eq(best, best), f32x4.ge(x, best));
   }
+
 
   @inline beats(x: i32, best: i32): bool {
     const b = reinterpret<f32>(best);
@@ -90,6 +92,7 @@ class MaxInteger {
     return i32x4.gt_s(x, best);
   }
 
+
   @inline beats(x: i32, best: i32): bool {
     return x > best;
   }
@@ -102,6 +105,7 @@ class MinInteger {
   @inline takes(x: v128, best: v128): v128 {
     return i32x4.lt_s(x, best);
   }
+
 
   @inline beats(x: i32, best: i32): bool {
     return x < best;

@@ -11,6 +11,7 @@ import { Input, Output, Update } from './record';
 import { ELEMENT_TILE } from './unary';
 import { storeLanes } from './vector';
 
+
 @unmanaged
 export class RandomArgs {
   y: Output;
@@ -23,6 +24,7 @@ export class RandomArgs {
   p: f32;
   q: f32;
 }
+
 
 @unmanaged
 export class DropoutArgs {
@@ -37,6 +39,7 @@ export class DropoutArgs {
   scale: f32;
 }
 
+
 @unmanaged
 export class SaveCounterArgs {
   /** Four words: a state of its own, to be read again by the backward pass. */
@@ -44,6 +47,7 @@ export class SaveCounterArgs {
   state: Input;
   offset: i32;
 }
+
 
 @unmanaged
 export class AdvanceArgs {
@@ -110,9 +114,9 @@ function sample<Sampler>(args: RandomArgs, first: i32, last: i32, lane: i32): vo
   const base = load<u64>(args.state, 8) + args.offset;
   const end = min(args.count, last * ELEMENT_TILE);
   for (let i = first * ELEMENT_TILE; i < end; i += GROUP) {
-    randomGroup(words, seed, base + (i / GROUP));
+    randomGroup(words, seed, base + i / GROUP);
     sampler.run(words, args.p, args.q);
-    storeGroup(args.y + (<usize>i << 2), words, min(GROUP, end - i));
+    storeGroup(args.y + ((<usize>i) << 2), words, min(GROUP, end - i));
   }
 }
 
@@ -135,13 +139,13 @@ export function dropout(args: DropoutArgs, first: i32, last: i32, lane: i32): vo
   const threshold = i32x4.splat(args.threshold);
   const scale = f32x4.splat(args.scale);
   for (let i = first * ELEMENT_TILE; i < end; i += GROUP) {
-    randomGroup(words, seed, base + (i / GROUP));
-    const x = args.x + (<usize>i << 2);
+    randomGroup(words, seed, base + i / GROUP);
+    const x = args.x + ((<usize>i) << 2);
     for (let j: usize = 0; j < 64; j += 16) {
       const kept = i32x4.ge_s(i32x4.shr_u(v128.load(words + j), 8), threshold);
       v128.store(words + j, f32x4.mul(v128.load(x + j), v128.and(kept, scale)));
     }
-    storeGroup(args.y + (<usize>i << 2), words, min(GROUP, end - i));
+    storeGroup(args.y + ((<usize>i) << 2), words, min(GROUP, end - i));
   }
 }
 

@@ -160,9 +160,11 @@ class Plain {
     return i32x4.splat(0);
   }
 
+
   @inline vector(x: v128, centre: v128): v128 {
     return x;
   }
+
 
   @inline scalar(x: f32, centre: f32): f32 {
     return x;
@@ -177,10 +179,12 @@ class Deviation {
     return v128.load(address);
   }
 
+
   @inline vector(x: v128, centre: v128): v128 {
     const d = f32x4.sub(x, centre);
     return f32x4.mul(d, d);
   }
+
 
   @inline scalar(x: f32, centre: f32): f32 {
     return (x - centre) * (x - centre);

@@ -219,7 +219,7 @@ function multiplyBlockOfRuns(
       run,
       runs,
       k,
-      ((<usize>start) << 2),
+      (<usize>start) << 2,
       column,
       fresh,
       whole ? args.lo : -Infinity,
@@ -320,7 +320,7 @@ export function convolveRowsWeightGrad(args: ConvolveRowsWeightGradArgs, first: 
   const sums = scratch(lane);
   const window = changetype<Window>(sums + <usize>k * ldc);
   for (let split = first; split < last; split++) {
-    zero(sums, (<i32>ldc >> 2) * k);
+    zero(sums, ((<i32>ldc) >> 2) * k);
     const end = min(args.images * args.rows, (split + 1) * args.splitRows);
     let row = split * args.splitRows;
     while (row < end) {
@@ -334,7 +334,14 @@ export function convolveRowsWeightGrad(args: ConvolveRowsWeightGradArgs, first: 
 }
 
 /** Adds the products of the window's pixels, from output row i of an image on. */
-function addWindow(args: ConvolveRowsWeightGradArgs, window: Window, image: i32, i: i32, sums: usize, ldc: usize): void {
+function addWindow(
+  args: ConvolveRowsWeightGradArgs,
+  window: Window,
+  image: i32,
+  i: i32,
+  sums: usize,
+  ldc: usize,
+): void {
   const source = changetype<RowSource>(changetype<usize>(args) + offsetof<ConvolveRowsWeightGradArgs>('height'));
   const x = args.x + ((<usize>(image * args.xImage)) << 2);
   window.top = i * args.stepY + args.top;
@@ -393,7 +400,10 @@ function storeTransposed(to: usize, from: usize, stride: usize, k: i32, n: i32):
   transposeBlock(to, row, from, stride, k, whole);
   for (let column = whole; column < n; column++) {
     for (let i = 0; i < k; i++) {
-      store<f32>(to + <usize>column * row + ((<usize>i) << 2), load<f32>(from + <usize>i * stride + ((<usize>column) << 2)));
+      store<f32>(
+        to + <usize>column * row + ((<usize>i) << 2),
+        load<f32>(from + <usize>i * stride + ((<usize>column) << 2)),
+      );
     }
   }
 }

@@ -9,7 +9,7 @@ import { ELEMENT_TILE } from './unary';
 // @ts-ignore: decorator
 @inline
 function stride(row: usize, operand: i32, operands: i32): usize {
-  return operand < operands ? <usize>load<i32>(row + 4 + (<usize>operand << 2)) : 0;
+  return operand < operands ? <usize>load<i32>(row + 4 + ((<usize>operand) << 2)) : 0;
 }
 
 /**
@@ -17,11 +17,19 @@ function stride(row: usize, operand: i32, operands: i32): usize {
  * With fewer operands than four the last ones have stride 0 and must not be used.
  */
 export function walk<Row>(
-  y0: usize, a0: usize, b0: usize, c0: usize, operands: i32,
-  dims: usize, rank: i32, count: i32, first: i32, last: i32,
+  y0: usize,
+  a0: usize,
+  b0: usize,
+  c0: usize,
+  operands: i32,
+  dims: usize,
+  rank: i32,
+  count: i32,
+  first: i32,
+  last: i32,
 ): void {
   const row = changetype<Row>(0);
-  const words = <usize>(operands + 1) << 2;
+  const words = (<usize>(operands + 1)) << 2;
   const outer = dims + words;
   const inner = load<i32>(dims);
   const lines = rank > 1 ? load<i32>(outer) : 1;

@@ -6,6 +6,7 @@
 import { Input, Output, Table } from './record';
 import { storeLanes } from './vector';
 
+
 @unmanaged
 export class TransposeArgs {
   y: Output;
@@ -31,7 +32,7 @@ export function transpose(args: TransposeArgs, first: i32, last: i32, lane: i32)
     let plane = tile / args.bands;
     const row = (tile - plane * args.bands) * args.band;
     let y = args.y + <usize>row * sy;
-    let x = args.x + (<usize>row << 2);
+    let x = args.x + ((<usize>row) << 2);
     for (let d = 0, at = args.dims; d < args.rank; d++, at += 12) {
       const size = load<i32>(at);
       const next = plane / size;
@@ -61,7 +62,7 @@ function transposeColumns(y: usize, x: usize, blocks: i32, sy: usize, sx: usize)
   const x1 = x + sx;
   const x2 = x1 + sx;
   const x3 = x2 + sx;
-  const last = <usize>blocks << 4;
+  const last = (<usize>blocks) << 4;
   for (let at: usize = 0; at < last; at += 16) {
     const a = v128.load(x + at);
     const b = v128.load(x1 + at);
@@ -86,7 +87,7 @@ function transposeColumns(y: usize, x: usize, blocks: i32, sy: usize, sx: usize)
 function transposeLastColumns(y: usize, x: usize, blocks: i32, columns: i32, sy: usize, sx: usize): void {
   const x1 = columns > 1 ? x + sx : x;
   const x2 = columns > 2 ? x1 + sx : x;
-  const last = <usize>blocks << 4;
+  const last = (<usize>blocks) << 4;
   for (let at: usize = 0; at < last; at += 16) {
     const a = v128.load(x + at);
     const b = v128.load(x1 + at);
@@ -106,7 +107,7 @@ function transposeLastColumns(y: usize, x: usize, blocks: i32, columns: i32, sy:
 
 function transposeRest(y: usize, x: usize, rows: i32, columns: i32, sy: usize, sx: usize): void {
   for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < columns; c++) store<i32>(y + (<usize>c << 2), load<i32>(x + <usize>c * sx));
+    for (let c = 0; c < columns; c++) store<i32>(y + ((<usize>c) << 2), load<i32>(x + <usize>c * sx));
     y += sy;
     x += 4;
   }

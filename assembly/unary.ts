@@ -9,6 +9,7 @@ import { clamp as clampLanes, storeLanes } from './vector';
 /** Elements per tile of every elementwise kernel. */
 export const ELEMENT_TILE: i32 = 16384;
 
+
 @unmanaged
 export class UnaryArgs {
   y: Output;
@@ -25,6 +26,7 @@ export class UnaryBackwardArgs {
   count: i32;
 }
 
+
 @unmanaged
 export class ClampArgs {
   y: Output;
@@ -33,6 +35,7 @@ export class ClampArgs {
   lo: f32;
   hi: f32;
 }
+
 
 @unmanaged
 export class ClampBackwardArgs {
@@ -43,6 +46,7 @@ export class ClampBackwardArgs {
   lo: f32;
   hi: f32;
 }
+
 
 @unmanaged
 export class AccumulateGradArgs {
@@ -58,8 +62,8 @@ function map<Op>(y: usize, x: usize, count: i32, first: i32, last: i32, p: v128,
   const op = changetype<Op>(0);
   const begin = first * ELEMENT_TILE;
   let left = min(count, last * ELEMENT_TILE) - begin;
-  y += <usize>begin << 2;
-  x += <usize>begin << 2;
+  y += (<usize>begin) << 2;
+  x += (<usize>begin) << 2;
   for (; left >= 4; left -= 4) {
     v128.store(y, op.lanes(v128.load(x), p, q));
     y += 16;
@@ -73,9 +77,9 @@ function zip<Op>(y: usize, a: usize, b: usize, count: i32, first: i32, last: i32
   const op = changetype<Op>(0);
   const begin = first * ELEMENT_TILE;
   let left = min(count, last * ELEMENT_TILE) - begin;
-  y += <usize>begin << 2;
-  a += <usize>begin << 2;
-  b += <usize>begin << 2;
+  y += (<usize>begin) << 2;
+  a += (<usize>begin) << 2;
+  b += (<usize>begin) << 2;
   for (; left >= 4; left -= 4) {
     v128.store(y, op.lanes(v128.load(a), v128.load(b), p, q));
     y += 16;
@@ -84,6 +88,7 @@ function zip<Op>(y: usize, a: usize, b: usize, count: i32, first: i32, last: i32
   }
   if (left > 0) storeLanes(y, op.lanes(v128.load(a), v128.load(b), p, q), left);
 }
+
 
 @unmanaged
 class Neg {
@@ -94,6 +99,7 @@ class Neg {
   }
 }
 
+
 @unmanaged
 class Abs {
   // @ts-ignore: decorator
@@ -103,6 +109,7 @@ class Abs {
   }
 }
 
+
 @unmanaged
 class Sqrt {
   // @ts-ignore: decorator
@@ -111,6 +118,7 @@ class Sqrt {
     return f32x4.sqrt(x);
   }
 }
+
 
 @unmanaged
 class Square {
@@ -131,6 +139,7 @@ class Reciprocal {
   }
 }
 
+
 @unmanaged
 class Exp {
   // @ts-ignore: decorator
@@ -139,6 +148,7 @@ class Exp {
     return expLanes(x);
   }
 }
+
 
 @unmanaged
 class Log {
@@ -149,6 +159,7 @@ class Log {
   }
 }
 
+
 @unmanaged
 class Sigmoid {
   // @ts-ignore: decorator
@@ -157,6 +168,7 @@ class Sigmoid {
     return sigmoidLanes(x);
   }
 }
+
 
 @unmanaged
 class Tanh {
@@ -246,6 +258,7 @@ class SqrtBackward {
     return f32x4.div(f32x4.mul(dy, p), y);
   }
 }
+
 
 @unmanaged
 class Sum {
@@ -360,7 +373,7 @@ export function accumulateGrad(args: AccumulateGradArgs, first: i32, last: i32, 
     zip<Sum>(y, y, args.x, args.count, first, last, f32x4.splat(0), f32x4.splat(0));
   } else {
     const begin = first * ELEMENT_TILE;
-    const bytes = <usize>(min(args.count, last * ELEMENT_TILE) - begin) << 2;
-    memory.copy(y + (<usize>begin << 2), args.x + (<usize>begin << 2), bytes);
+    const bytes = (<usize>(min(args.count, last * ELEMENT_TILE) - begin)) << 2;
+    memory.copy(y + ((<usize>begin) << 2), args.x + ((<usize>begin) << 2), bytes);
   }
 }

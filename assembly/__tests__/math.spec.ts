@@ -4,7 +4,7 @@ import { expOf, logOf, powOf, sigmoidOf, sinTurns, tanhOf } from '../math';
 /** Distance of y from the true value in units in the last place of f32; denormals have the unit 2^-149. */
 function ulps(y: f32, truth: f64): f64 {
   const exponent = max(<i32>((reinterpret<u64>(truth) >> 52) & 0x7ff) - 1023, -126);
-  return abs(<f64>y - truth) / reinterpret<f64>(<u64>(exponent - 23 + 1023) << 52);
+  return abs(<f64>y - truth) / reinterpret<f64>((<u64>(exponent - 23 + 1023)) << 52);
 }
 
 /** Every 9,973rd float between two bit patterns. */

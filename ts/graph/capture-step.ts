@@ -1,5 +1,6 @@
 // captureStep: a hand-written training step (forward, backward, optimiser) is captured at its first call and replayed after.
 import { backward } from '../autograd/backward.ts';
+import { gradientOf } from '../autograd/gradient.ts';
 import { contiguous } from '../ops/copy.ts';
 import { checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
@@ -117,7 +118,7 @@ export class UpdateStep {
 
   run(): void {
     const { parameters } = this.#optimizer;
-    const key = parameters.map((parameter) => (parameter.grad ? 1 : 0)).join('');
+    const key = parameters.map((parameter) => (gradientOf(parameter) ? 1 : 0)).join('');
     let program = this.#programs.get(key);
     if (!program) {
       this.#optimizer.prepare();
@@ -155,8 +156,8 @@ const NEXT_CALL =
  * Captures a training step. The first call with inputs of a new kind (shape, dtype, training or evaluation, which parameters
  * are trainable) writes down forward and backward of `lossFunction` and the update of `optimizer`; every call replays them
  * with one call into wasm each. Results equal the eager ones bit for bit. What a call returns stays readable until the next
- * call ends. Numbers that the function takes from JavaScript (`x.mul(k)`) are written down as they are at the capture; what
- * changes from step to step must be a tensor or a hyper-parameter of the optimiser.
+ * call ends. Numbers that the function takes from JavaScript (`x.mul(k)`, `tensor([...])`) are written down as they are at the
+ * capture; what changes from step to step must be a tensor or a hyper-parameter of the optimiser.
  *
  * @param lossFunction returns the loss, or `[loss, ...more]`; must not read values (`item`, `data`)
  * @returns a function that takes a batch, trains on it once and returns the loss
