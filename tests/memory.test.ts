@@ -62,7 +62,7 @@ describe('the heap', () => {
     const heap = new Heap(place, 1024, true);
     const address = heap.allocate(10);
     place.u8[address + 10] = 1;
-    expect(() => heap.checkCanaries()).toThrow(`heap: a kernel wrote byte 10 of a buffer of 10 bytes at ${address}`);
+    expect(() => heap.checkCanaries()).toThrow(`a kernel wrote byte 10 of a buffer of 10 bytes at ${address}`);
   });
 });
 

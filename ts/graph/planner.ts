@@ -35,6 +35,11 @@ export function lifetimes(commands: readonly Command[], belongs: (storage: Stora
   return [...found.values()];
 }
 
+/** Bytes that a buffer of `bytes` takes in the arena, slack included. */
+export function placedBytes(bytes: number): number {
+  return roundUp(bytes + SLACK, ALIGNMENT);
+}
+
 /** Places the storages. With `separate` nothing shares memory, so that canaries between the buffers mean something. */
 export function place(list: readonly Lifetime[], separate = false): Placement {
   const order = [...list].sort((a, b) => b.storage.bytes - a.storage.bytes);
@@ -42,7 +47,7 @@ export function place(list: readonly Lifetime[], separate = false): Placement {
   const offsets = new Map<Storage, number>();
   let bytes = 0;
   for (const { storage, first, last } of order) {
-    const size = roundUp(storage.bytes + SLACK, ALIGNMENT);
+    const size = placedBytes(storage.bytes);
     const neighbours = separate ? placed : placed.filter((other) => other.first <= last && first <= other.last);
     const start = lowestGap(neighbours, size);
     placed.push({ first, last, start, end: start + size });

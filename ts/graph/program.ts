@@ -1,4 +1,5 @@
 // A captured list of op calls, lowered, placed and written: one call into wasm replays it.
+import { checkCanary, paintCanary } from '../runtime/canary.ts';
 import type { Command } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
 import { CaptureError } from '../runtime/errors.ts';
@@ -11,7 +12,7 @@ import { discard, materialise, track } from '../tensor/lifetime.ts';
 import type { OpCall } from '../tensor/op.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { enter, leave, type Tenant } from './arena.ts';
-import { lifetimes, type Placement, place } from './planner.ts';
+import { lifetimes, type Placement, place, placedBytes } from './planner.ts';
 import { type CallCommands, hoistConstants, type Prepared } from './prepare.ts';
 
 /** One command of a plan. */
@@ -154,7 +155,9 @@ export class Program implements Tenant {
     const fresh: Storage[] = [];
     try {
       const outputs = this.#bindEnds(inputs, fresh);
+      this.#eachGap(paintCanary);
       const failure = engine().run(this.#address, this.#commands.length);
+      this.#eachGap(checkCanary);
       if (failure) {
         const { call } = this.#owner[failure.command]!;
         throw runError(failure, call.op.name, call.module);
@@ -186,6 +189,13 @@ export class Program implements Tenant {
   #bind(storage: Storage, address: number): void {
     const uses = this.#uses.get(storage);
     if (uses) patch(engine().memory, this.#address, uses, address);
+  }
+
+  /** Visits the room behind each intermediate. Only with `debug`, where none shares its place with another. */
+  #eachGap(visit: (bytes: Uint8Array, start: number, end: number, size: number) => void): void {
+    if (!engine().debug) return;
+    for (const { address, bytes } of this.#placement.offsets.keys())
+      visit(engine().memory.u8, address + bytes, address + placedBytes(bytes), bytes);
   }
 
   /** Points the program at these inputs and at fresh outputs. An output that is an input or a parameter is handed back as it is. */

@@ -1,6 +1,8 @@
 // The allocator of linear memory: size classes with free lists up to 1 MB, whole 64 KB pages with coalescing above.
 // It runs in TypeScript only; kernels never allocate.
 
+import { checkCanary, paintCanary } from './canary.ts';
+
 /** Cache line: every block starts on one. */
 export const ALIGNMENT = 64;
 /** Readable bytes behind every buffer, for vector loads that run past the end. */
@@ -8,7 +10,6 @@ export const SLACK = 64;
 
 const LARGE = 1 << 20;
 const PAGE = 65536;
-const CANARY = 0x7fa5c3e1;
 
 /** Rounds up to a multiple of a power of two. */
 export function roundUp(value: number, multiple: number): number {
@@ -179,13 +180,10 @@ export class Heap {
     const { u8, u32 } = this.#memory;
     // Fresh memory holds NaN, so that a kernel which reads what nobody wrote shows.
     u32.fill(0x7fc00bad, address >>> 2, (address + bytes) >>> 2);
-    for (let at = address + requested; at < address + bytes; at++) u8[at] = (CANARY >>> (8 * (at & 3))) & 255;
+    paintCanary(u8, address + requested, address + bytes);
   }
 
   #check(address: number, { bytes, requested }: { bytes: number; requested: number }): void {
-    const { u8 } = this.#memory;
-    for (let at = address + requested; at < address + bytes; at++)
-      if (u8[at] !== ((CANARY >>> (8 * (at & 3))) & 255))
-        throw new Error(`heap: a kernel wrote byte ${at - address} of a buffer of ${requested} bytes at ${address}`);
+    checkCanary(this.#memory.u8, address + requested, address + bytes, requested);
   }
 }
