@@ -482,3 +482,17 @@ it('gradients and optimisers from before shutdown are refused, and leave the new
     optimizer.lr = 0.5;
   }).toThrow(/^SGD: this Tensor.* was made before shutdown\(\)/);
 });
+
+describe('a gradient that someone holds', () => {
+  it('is not overwritten by the next one', () => {
+    const w = tensor([1, 2], { requiresGrad: true });
+    w.square().sum().backward();
+    const first = w.grad!;
+    w.grad = null;
+    w.pow(3).sum().backward();
+    expect([first.tolist(), w.grad!.tolist()]).toEqual([
+      [2, 4],
+      [3, 12],
+    ]);
+  });
+});

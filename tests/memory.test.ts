@@ -66,10 +66,10 @@ describe('the heap', () => {
   });
 });
 
+const model = () => new nn.Sequential(new nn.Conv2d(1, 2, 3), new nn.ReLU(), new nn.Flatten(), new nn.Linear(8, 3));
+
 describe('a training loop', () => {
   beforeEach(() => init({ threads: 1 }));
-
-  const model = () => new nn.Sequential(new nn.Conv2d(1, 2, 3), new nn.ReLU(), new nn.Flatten(), new nn.Linear(8, 3));
 
   it('written by hand runs 10,000 steps without growing after the second', () => {
     const net = model();
@@ -154,6 +154,40 @@ describe('a training loop', () => {
     }
     expect([...prepared.data()]).toEqual([2, 4]);
     expect(losses.slice(-2)).toEqual([6, 15]);
+  });
+});
+
+describe('what was made before', () => {
+  beforeEach(() => init({ threads: 1 }));
+
+  it('the first step stays, whichever function made it', () => {
+    const net = model();
+    const optimizer = new optim.SGD(net.parameters(), { lr: 0.01 });
+    const batches = [0, 1, 2, 3].map(() => [randn([2, 1, 4, 4]).div(2), tensor([0, 1], { dtype: 'i32' })] as const);
+    const before = net.parameters()[0]!.clone();
+    for (let epoch = 0; epoch < 3; epoch++)
+      for (const [x, y] of batches) {
+        optimizer.zeroGrad();
+        F.crossEntropy(net.forward(x), y).backward();
+        optimizer.step();
+      }
+    expect(before.data().length).toBe(18);
+  });
+
+  it('stays while every step uses it, however many parameters come and go', () => {
+    const x = randn([8, 3]);
+    const y = randn([8, 1]);
+    let w = zeros([3, 1], { requiresGrad: true });
+    const losses: number[] = [];
+    for (let i = 0; i < 60; i++) {
+      const loss = F.mseLoss(x.matmul(w), y);
+      loss.backward();
+      losses.push(loss.item());
+      const gradient = w.grad!;
+      w = noGrad(() => w.sub(gradient.mul(0.1)));
+      w.requiresGrad = true;
+    }
+    expect(losses.at(-1)).toBeLessThan(losses[0]!);
   });
 });
 

@@ -579,3 +579,31 @@ test('losses as modules', () => {
     "CrossEntropyLoss: unknown option 'smoothing'",
   );
 });
+
+describe('containers', () => {
+  it('arrays of modules are children, named as in a ModuleList', () => {
+    class Stack extends nn.Module {
+      layers = [new nn.Linear(2, 2), new nn.Linear(2, 1)];
+      forward(x: Tensor): Tensor {
+        return this.layers.reduce((value, layer) => layer.forward(value), x);
+      }
+    }
+    expect(Object.keys(new Stack().stateDict())).toEqual([
+      'layers.0.weight',
+      'layers.0.bias',
+      'layers.1.weight',
+      'layers.1.bias',
+    ]);
+  });
+
+  it('Sequential can be appended to, and names a gap or what is no module', () => {
+    const net = new nn.Sequential(new nn.Linear(2, 2));
+    net[1] = new nn.Linear(2, 1);
+    expect([net.length, ...net.forward(ones([3, 2])).shape]).toEqual([2, 3, 1]);
+    net[5] = new nn.ReLU();
+    expect(() => net.forward(ones([3, 2]))).toThrow('Sequential: there is a module at 5, but none at 2');
+    const other = new nn.Sequential(new nn.ReLU());
+    other[0] = ((x: Tensor) => x) as never;
+    expect(() => other.forward(ones([1]))).toThrow('Sequential: what stands at 0 is not a Module');
+  });
+});

@@ -280,7 +280,7 @@ describe('fit', () => {
     ['a batch', { train: [[1, 2, 3]] }, 'fit: batch 0 of train is not a pair [x, y], got 1,2,3'],
     ['what loss returns', { loss: () => 3 }, 'the loss function must return a Tensor'],
     ['no batches', { train: [] }, 'fit: train has no batches'],
-    ['loss', { loss: 'crossEntropy' }, 'fit: loss must be a function of output and target, got string'],
+    ['loss', { loss: 'crossEntropy' }, 'fit: loss must be a function of output and target or a module, got string'],
     ['optimizer', { optimizer: {} }, 'fit: optimizer must be an optimiser such as optim.SGD'],
     ['epochs', { epochs: 0 }, 'fit: epochs must be a whole number >= 1, got 0'],
     ['accumulate', { accumulate: 1.5 }, 'fit: accumulate must be a whole number >= 1, got 1.5'],

@@ -22,6 +22,15 @@ function fileWith(dtype: SafetensorsDtype, values: { buffer: ArrayBuffer }, shap
 const loaded = (bytes: Uint8Array): Tensor => loadSafetensors(bytes)['t'] as Tensor;
 
 describe('loadSafetensors', () => {
+  test("takes what Node's readFileSync returns: a Buffer, somewhere in a larger memory", () => {
+    for (const values of [Float32Array.of(1.5, -2), Int32Array.of(3, 4), Uint8Array.of(5, 6)]) {
+      const file = saveSafetensors({ t: tensor(values) });
+      const whole = new Uint8Array(file.length + 13);
+      whole.set(file, 13);
+      expect([...data(loaded(Buffer.from(whole.buffer, 13)))]).toEqual([...values]);
+    }
+  });
+
   test.each<[SafetensorsDtype, { buffer: ArrayBuffer }, string, number[]]>([
     ['F32', Float32Array.of(1.5, -0), 'f32', [1.5, -0]],
     ['F16', Uint16Array.of(0x3e00, 0x7c00), 'f32', [1.5, Infinity]],

@@ -94,6 +94,7 @@ class Walk {
 
   #visit(node: Node): void {
     this.visited.push(node);
+    for (const { storage } of node.outputs) storage.inGraph = true;
     const gradients = this.#pending.get(node);
     if (!gradients) return;
     this.#pending.delete(node);

@@ -7,7 +7,7 @@ import { add } from '../ops/elementwise.ts';
 import { engine } from '../runtime/engine.ts';
 import { apply, checkReadable } from '../tensor/apply.ts';
 import { allocateTensor } from '../tensor/create.ts';
-import { keep } from '../tensor/lifetime.ts';
+import { handOver, keep } from '../tensor/lifetime.ts';
 import type { Op } from '../tensor/op.ts';
 import { contiguousStrides, isDense, show } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
@@ -39,8 +39,9 @@ function gradientStrides({ shape, strides }: Tensor): readonly number[] {
 /** Makes the buffer of a leaf's gradient, anew if someone disposed it. */
 function gradientBuffer(leaf: Tensor): Tensor {
   if (leaf.gradient?.storage.state === 'live' && leaf.accumulate) return leaf.gradient;
-  const buffer = keep(allocateTensor(leaf.shape, 'f32', gradientStrides(leaf)));
-  leaf.accumulate = keep(allocateTensor([], 'i32'));
+  const buffer = allocateTensor(leaf.shape, 'f32', gradientStrides(leaf));
+  buffer.storage.persistent = true;
+  leaf.accumulate ??= keep(allocateTensor([], 'i32'));
   leaf.gradient = buffer;
   setHasGradient(leaf, false);
   return buffer;
@@ -80,13 +81,34 @@ export function gradientOf(tensor: Tensor): Tensor | null {
   return engine().memory.i32[flagIndex(tensor)] ? tensor.gradient : null;
 }
 
-/** `t.grad = null` forgets the gradient and keeps its buffer; a tensor is copied into it. */
+/** Leaves the buffer to whoever was given it, so that the next gradient does not show up there; a program keeps its own. */
+function abandonSeen(tensor: Tensor): void {
+  const { gradient, gradientSeen } = tensor;
+  tensor.gradientSeen = false;
+  if (!gradientSeen || !gradient || gradient.storage.pins || gradient.storage.state !== 'live') return;
+  handOver(gradient.storage);
+  tensor.gradient = null;
+}
+
+/** The gradient for someone who may keep it. */
+export function showGradient(tensor: Tensor): Tensor | null {
+  const gradient = gradientOf(tensor);
+  tensor.gradientSeen = gradient !== null;
+  return gradient;
+}
+
+/**
+ * `t.grad = null` forgets the gradient. Its buffer stays for the next one, unless someone has read it: then it is theirs, for
+ * a step or as long as they `keep` it. A tensor is copied into the buffer.
+ */
 export function assignGradient(tensor: Tensor, value: Tensor | null): void {
   if (value !== null) checkGradient('grad', value, tensor);
   tensor.graphGradient = null;
   if (value === null) {
-    if (tensor.accumulate) setHasGradient(tensor, false);
-    else tensor.gradient = null;
+    if (tensor.accumulate) {
+      setHasGradient(tensor, false);
+      abandonSeen(tensor);
+    } else tensor.gradient = null;
     return;
   }
   gradientBuffer(tensor);

@@ -8,6 +8,7 @@ export function isGradEnabled(): boolean {
 }
 
 function withMode<T>(name: string, mode: boolean, callback: () => T): T {
+  if (typeof callback !== 'function') throw new TypeError(`${name}: expected a function, got ${typeof callback}`);
   const before = enabled;
   enabled = mode;
   try {

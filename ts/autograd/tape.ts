@@ -93,7 +93,6 @@ setTape({
     const node = new Node(call);
     for (const input of call.inputs) if (input) useInGraph(input.storage);
     call.outputs.forEach((output, i) => {
-      output.storage.inGraph = true;
       if (output.dtype === 'f32') output.origin = new TapeOrigin(node, i);
     });
   },

@@ -13,7 +13,8 @@ interface Element {
 
 /** Files are little-endian, and so is every machine that runs WebAssembly in practice; the copy also aligns. */
 function aligned(bytes: Uint8Array): ArrayBuffer {
-  return bytes.slice().buffer as ArrayBuffer;
+  // Not bytes.slice(): that of Node's Buffer is a view of the same memory.
+  return Uint8Array.from(bytes).buffer;
 }
 
 const itself = (values: TypedArray): TypedArray => values;
@@ -38,10 +39,10 @@ export const elements: Readonly<Record<SafetensorsDtype, Element>> = {
   },
   I32: { dtype: 'i32', read: (bytes) => new Int32Array(aligned(bytes)), write: itself },
   I64: { dtype: 'i32', read: narrow, write: (values) => BigInt64Array.from(values as Int32Array, BigInt) },
-  U8: { dtype: 'u8', read: (bytes) => bytes.slice(), write: itself },
+  U8: { dtype: 'u8', read: (bytes) => Uint8Array.from(bytes), write: itself },
   BOOL: {
     dtype: 'u8',
-    read: (bytes) => bytes.slice(),
+    read: (bytes) => Uint8Array.from(bytes),
     write: (values) => Uint8Array.from(values, (value) => +(value !== 0)),
   },
 };

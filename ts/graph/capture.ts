@@ -23,6 +23,8 @@ export interface Moded {
   readonly training: boolean;
   /** Its own parameters and direct children. */
   parts(): readonly unknown[];
+  /** Whether `parts()` would return these. */
+  hasParts(expected: readonly unknown[]): boolean;
 }
 
 /** A module as it was when it ran. */
@@ -38,6 +40,8 @@ export interface Captured<T> {
   readonly result: T;
   /** Whether a replay would still do what the callback does: same modes, layers, parameters and trainability, no new hooks. */
   isCurrent(): boolean;
+  /** Whether the modules still have the same layers and parameters. */
+  hasSameParts(): boolean;
 }
 
 let modes: Map<Moded, Mode> | null = null;
@@ -75,10 +79,6 @@ export function sameSpec(a: InputSpec, b: InputSpec): boolean {
   return equal(a.strides, b.strides) || (isContiguous(a.shape, a.strides) && isContiguous(b.shape, b.strides));
 }
 
-function sameParts(a: readonly unknown[], b: readonly unknown[]): boolean {
-  return a.length === b.length && a.every((part, i) => part === b[i]);
-}
-
 /** Calls `callback` with stand-ins for the inputs and returns the op calls it made. Nothing is computed. */
 export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Tensor[]) => T): Captured<T> {
   if (modes) throw new Error('capture: a step is already being captured');
@@ -96,17 +96,27 @@ export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Te
   try {
     const result = callback(...inputs);
     noGrad(endRandomCapture);
-    return { calls, inputs, result, isCurrent: () => unchanged(seen, leaves) };
+    return {
+      calls,
+      inputs,
+      result,
+      isCurrent: () => unchanged(seen, leaves),
+      hasSameParts: () => partsUnchanged(seen),
+    };
   } finally {
     modes = null;
     setRecorder(before);
   }
 }
 
+function partsUnchanged(modules: ReadonlyMap<Moded, Mode>): boolean {
+  for (const [module, { parts }] of modules) if (!module.hasParts(parts)) return false;
+  return true;
+}
+
 /** Whether modules and leaves are as they were noted. */
 function unchanged(modules: ReadonlyMap<Moded, Mode>, leaves: ReadonlyMap<Tensor, boolean>): boolean {
-  for (const [module, { training, parts }] of modules)
-    if (module.training !== training || !sameParts(module.parts(), parts)) return false;
+  for (const [module, { training }] of modules) if (module.training !== training) return false;
   for (const [leaf, trainable] of leaves) if (leaf.requiresGrad !== trainable || leaf.hooks?.length) return false;
-  return true;
+  return partsUnchanged(modules);
 }

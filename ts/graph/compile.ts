@@ -6,7 +6,7 @@ import { checkOptions } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { checkShape, contiguousStrides, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { capture } from './capture.ts';
+import { type Captured, capture, type InputSpec } from './capture.ts';
 import { fuse } from './fuse.ts';
 import { type Plan, Program } from './program.ts';
 
@@ -37,7 +37,7 @@ export interface CompiledModel {
 
 /**
  * Compiles a model for inference: captured once in evaluation mode, bias and clamp fused into convolutions and dense layers,
- * weights packed once (again after they change), buffers placed by lifetime, then replayed by one call into wasm per input.
+ * weights packed once (again after they change; a replaced layer is captured anew), buffers placed by lifetime, then replayed by one call into wasm per input.
  *
  * @param options `input`: the shape the program is for, batch included
  * @returns a function from a tensor of that shape to a fresh tensor
@@ -56,20 +56,31 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   checkOptions('compile', options, ['input', 'dtype']);
   checkShape('compile', options.input);
   const { input: shape, dtype = 'f32' } = options;
-  const captured = inEvaluation(model, () =>
-    capture([{ shape, dtype, strides: contiguousStrides(shape) }], (x) =>
-      noGrad(() => ownResult(model.forward(x!), x!)),
-    ),
-  );
-  const outputs = [captured.result];
-  const program = new Program(fuse(captured.calls, outputs), captured.inputs, outputs, { hoist: true });
+  if (typeof model?.rememberModes !== 'function')
+    throw new TypeError(`compile: expected a Module, got ${typeof model}; a function can be the forward of one`);
+  const spec = { shape, dtype, strides: contiguousStrides(shape) };
+  let { captured, program } = build(model, spec);
   const run = (x: Tensor): Tensor => {
     checkReadable('compile', x);
     if (show(x.shape) !== show(shape) || x.dtype !== dtype)
       throw new RangeError(`compile: this program is for ${dtype} ${show(shape)}, got ${x.dtype} ${show(x.shape)}`);
+    if (!program.disposed && !captured.hasSameParts()) {
+      program.dispose();
+      ({ captured, program } = build(model, spec));
+    }
     return program.run([noGrad(() => contiguous(x))])[0]!;
   };
-  return Object.assign(run, { plan: program.plan, dispose: () => program.dispose() });
+  return Object.defineProperty(Object.assign(run, { dispose: () => program.dispose() }), 'plan', {
+    get: () => program.plan,
+  }) as CompiledModel;
+}
+
+/** Captures the model in evaluation mode and writes its program. */
+function build(model: Compilable, spec: InputSpec): { captured: Captured<Tensor>; program: Program } {
+  const captured = inEvaluation(model, () => capture([spec], (x) => noGrad(() => ownResult(model.forward(x!), x!))));
+  const outputs = [captured.result];
+  const program = new Program(fuse(captured.calls, outputs), captured.inputs, outputs, { hoist: true });
+  return { captured, program };
 }
 
 /** A result that is a view of the input or of a parameter is copied: what a compiled model returns belongs to the caller. */

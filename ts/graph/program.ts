@@ -114,6 +114,11 @@ export class Program implements Tenant {
     }
   }
 
+  /** Whether it has given its memory back. */
+  get disposed(): boolean {
+    return this.#address === 0;
+  }
+
   /** What it takes and does. */
   get plan(): Plan {
     return planOf([this]);

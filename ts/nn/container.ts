@@ -14,10 +14,8 @@ import { Module } from './module.ts';
  * ```
  */
 export class Sequential extends Module {
-  /** A module can be replaced: `net[3] = new nn.Linear(84, 5)`. */
+  /** A module can be replaced, `net[3] = new nn.Linear(84, 5)`, or appended at `net.length`. */
   [index: number]: Module;
-  /** Number of modules. */
-  readonly length: number;
 
   constructor(...layers: Module[]) {
     super();
@@ -26,11 +24,20 @@ export class Sequential extends Module {
         throw new TypeError(`Sequential: argument ${i} is not a Module, got ${typeof layer}`);
       this[i] = layer;
     });
-    this.length = layers.length;
+  }
+
+  /** Number of modules. */
+  get length(): number {
+    return [...this].length;
   }
 
   *[Symbol.iterator](): Generator<Module> {
-    for (let i = 0; i < this.length; i++) yield this[i]!;
+    const places = Object.keys(this).filter((name) => /^-?\d+$/.test(name));
+    for (const [i, place] of places.entries()) {
+      if (place !== String(i)) throw new RangeError(`Sequential: there is a module at ${place}, but none at ${i}`);
+      if (!(this[i] instanceof Module)) throw new TypeError(`Sequential: what stands at ${i} is not a Module`);
+      yield this[i];
+    }
   }
 
   forward(x: Tensor): Tensor {

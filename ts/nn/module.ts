@@ -135,12 +135,33 @@ export abstract class Module {
 
   /** @internal Its own parameters and direct children, for whoever must notice that one was replaced. */
   parts(): unknown[] {
-    return Object.values(this).filter((value) => value instanceof Module || value instanceof Parameter);
+    const parts: unknown[] = [];
+    for (const value of Object.values(this))
+      if (value instanceof Module || value instanceof Parameter) parts.push(value);
+      else if (Array.isArray(value)) parts.push(...value.filter((entry) => entry instanceof Module));
+    return parts;
   }
 
-  /** The modules that are properties of this one. */
+  /** @internal Whether `parts()` would return the same. Asked at every replay, so it makes nothing. */
+  hasParts(expected: readonly unknown[]): boolean {
+    let i = 0;
+    for (const name in this) {
+      const value: unknown = this[name];
+      if (value instanceof Module || value instanceof Parameter) {
+        if (expected[i++] !== value) return false;
+      } else if (Array.isArray(value)) {
+        for (const entry of value) if (entry instanceof Module && expected[i++] !== entry) return false;
+      }
+    }
+    return i === expected.length;
+  }
+
+  /** The modules that are properties of this one, and those in arrays that are: `layers.0`, as in PyTorch's ModuleList. */
   *namedChildren(): Generator<[string, Module]> {
-    for (const [name, value] of Object.entries(this)) if (value instanceof Module) yield [name, value];
+    for (const [name, value] of Object.entries(this))
+      if (value instanceof Module) yield [name, value];
+      else if (Array.isArray(value))
+        for (const [i, entry] of value.entries()) if (entry instanceof Module) yield [`${name}.${i}`, entry];
   }
 
   /** This module under `''` and everything below it by dotted path; what is shared, under its first path alone. */

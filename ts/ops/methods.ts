@@ -1,8 +1,10 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 // Puts the ops on Tensor: `x.add(y)` is `add(x, y)`. The one file with side effects; 'feathermap/functional' works without it.
 import { type BackwardOptions, backward } from '../autograd/backward.ts';
-import { assignGradient, gradientOf } from '../autograd/gradient.ts';
+import { assignGradient, showGradient } from '../autograd/gradient.ts';
 import { dispose } from '../tensor/dispose.ts';
 import type { TypedArray } from '../tensor/dtype.ts';
+import { inspect, type Nested, tolist } from '../tensor/print.ts';
 import { copyTo, data, item } from '../tensor/read.ts';
 import { type GradientHook, Tensor } from '../tensor/tensor.ts';
 import * as ops from './index.ts';
@@ -94,6 +96,10 @@ declare module '../tensor/tensor.ts' {
     data(): TypedArray;
     /** The value of a tensor with one element. Source: torch.Tensor.item. */
     item(): number;
+    /** The elements as nested arrays. Source: torch.Tensor.tolist. */
+    tolist(): Nested;
+    /** What `JSON.stringify` writes: the elements as nested arrays. */
+    toJSON(): Nested;
     /** Copies the elements in row-major order into an array of the same length. */
     copyTo(array: TypedArray): void;
     /** Gives the memory back now, also that of views. */
@@ -132,6 +138,9 @@ for (const [name, method] of Object.entries(METHODS)) define(name, method as nev
 define('backward', backward);
 define('data', data);
 define('item', item);
+define('tolist', tolist);
+define('toJSON', tolist);
+define(Symbol.for('nodejs.util.inspect.custom'), inspect);
 define('copyTo', copyTo);
 define('dispose', dispose);
 define(Symbol.dispose ?? Symbol.for('Symbol.dispose'), dispose);
@@ -143,7 +152,7 @@ define('retainGrad', (tensor) => {
 });
 Object.defineProperty(Tensor.prototype, 'grad', {
   get(this: Tensor) {
-    return gradientOf(this);
+    return showGradient(this);
   },
   set(this: Tensor, value: Tensor | null) {
     assignGradient(this, value);

@@ -27,14 +27,18 @@ export class Storage {
   version = 0;
   /** True for parameters, buffers, gradients, optimiser state and what `keep` was called on: only `dispose` releases it. */
   persistent = false;
+  /** Whether the user called `keep` on it. */
+  kept = false;
   /** How many programs name it; a pinned storage cannot be disposed. */
   pins = 0;
   /** How it came to be released, for the error message of a late reader. */
   releasedBy = '';
   /** Backward count when an op last read it: what the running step used stays for another step. */
   usedAt = 0;
-  /** Whether an op call on the tape read it. */
+  /** Whether the graph of a backward pass, or the pass itself, made it. */
   inGraph = false;
+  /** Whether an op call on the tape read it. */
+  readByGraph = false;
   /** Whether an op wrote it first (otherwise the user's data stands in it). */
   computed = false;
   /** Whether a finalizer gives its memory back should everyone forget it. */

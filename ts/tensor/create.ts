@@ -57,6 +57,11 @@ function finish(tensor: Tensor, requiresGrad: boolean | undefined): Tensor {
   return tensor;
 }
 
+/** Canvas pixels are clamped bytes. */
+function unclamped<T>(value: T | Uint8ClampedArray): T | Uint8Array {
+  return value instanceof Uint8ClampedArray ? new Uint8Array(value.buffer, value.byteOffset, value.length) : value;
+}
+
 function isTypedArray(value: unknown): value is TypedArray {
   return value instanceof Float32Array || value instanceof Int32Array || value instanceof Uint8Array;
 }
@@ -86,7 +91,7 @@ function flattenNested(values: NestedNumbers, shape: readonly number[], into: nu
 
 /**
  * A tensor from nested arrays of numbers (f32 unless `dtype` says otherwise), or from a typed array with its `shape`.
- * The values are copied. Float64Array becomes f32, BigInt arrays are refused. While a step is captured the values become a
+ * The values are copied. Float64Array becomes f32, Uint8ClampedArray (canvas pixels) u8, BigInt arrays are refused. While a step is captured the values become a
  * constant of its program, which it keeps.
  *
  * Source: torch.tensor.
@@ -101,9 +106,12 @@ function flattenNested(values: NestedNumbers, shape: readonly number[], into: nu
  * if (x.shape.join() !== '2,2' || y.dtype !== 'u8') throw new Error('wrong');
  * ```
  */
-export function tensor(values: NestedNumbers | TypedArray | Float64Array, options: TensorOptions = {}): Tensor {
+export function tensor(
+  values: NestedNumbers | TypedArray | Float64Array | Uint8ClampedArray,
+  options: TensorOptions = {},
+): Tensor {
   checkOptions('tensor', options, TENSOR_OPTIONS);
-  const { flat, shape, dtype } = interpret(values, options);
+  const { flat, shape, dtype } = interpret(unclamped<NestedNumbers | TypedArray | Float64Array>(values), options);
   const size = sizeOf(shape);
   if (flat.length !== size)
     throw new RangeError(`tensor: ${flat.length} values do not fill shape ${show(shape)}, which has ${size} elements`);

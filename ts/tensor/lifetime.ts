@@ -38,6 +38,7 @@ function makeFinalizers(): FinalizationRegistry<{ heap: Heap; address: number }>
 }
 
 function registerFinalizer(storage: Storage): void {
+  if (storage.watched) return;
   storage.watched = true;
   finalizers.register(storage, { heap: engine().heap, address: storage.address }, storage);
 }
@@ -51,7 +52,7 @@ export function currentStep(): number {
 export function useInGraph(storage: Storage): void {
   if (ended) step++;
   ended = false;
-  storage.inGraph = true;
+  storage.readByGraph = true;
   storage.usedAt = step;
 }
 
@@ -77,6 +78,13 @@ export function track(storage: Storage): void {
     // A scope holds what was made in it; only a training loop inside it releases earlier.
     if (steps.size) note(storage);
   }
+}
+
+/** Hands a persistent storage over to the running step: it goes when the next one has ended, like what the graph made. */
+export function handOver(storage: Storage): void {
+  storage.persistent = storage.kept;
+  storage.inGraph = true;
+  track(storage);
 }
 
 /** Leaves a storage to the end of the step and to the finalizer. */
@@ -163,7 +171,10 @@ export function endStep(key: string, retain: boolean): void {
   for (const [oldest, storages] of steps) {
     if (steps.size <= MAX_STEPS_KEPT) break;
     steps.delete(oldest);
-    for (const storage of storages) release(storage, STEP_OVER);
+    for (const storage of storages) {
+      if (storage.usedAt === step) mine.push(storage);
+      else release(storage, STEP_OVER);
+    }
   }
   ended = true;
 }
@@ -173,8 +184,8 @@ function claimFresh(again: boolean): Storage[] {
   const mine: Storage[] = [];
   for (const storage of [...weak.map((reference) => reference.deref()), ...fresh]) {
     if (!storage || !releasable(storage)) continue;
-    // Before the first step over these parameters people prepare data; only what lies in the graph is the step's.
-    if (storage.inGraph ? storage.computed || again : storage.computed && again) mine.push(storage);
+    // Before the first step over these parameters people prepare data; only what the graph made is the step's.
+    if (storage.inGraph || (again && (storage.computed || storage.readByGraph))) mine.push(storage);
   }
   fresh = [];
   weak = [];
@@ -183,7 +194,8 @@ function claimFresh(again: boolean): Storage[] {
 }
 
 /**
- * Marks tensors as persistent, so that neither the end of a step nor a scope releases them. Returns its argument.
+ * Marks tensors as persistent, so that neither the end of a step nor a scope releases them. Takes a tensor, or arrays and
+ * objects of them such as a state dict, and returns its argument.
  *
  * @example
  * ```ts
@@ -193,9 +205,11 @@ function claimFresh(again: boolean): Storage[] {
  * if (kept.sum.item() !== 3) throw new Error('gone');
  * ```
  */
-export function keep<T extends Tensor>(tensor: T): T {
-  tensor.storage.persistent = true;
-  return tensor;
+export function keep<T>(value: T): T {
+  let found = false;
+  for (const { storage } of tensorsIn(value)) found = storage.persistent = storage.kept = true;
+  if (!found) throw new TypeError(`keep: expected a tensor, or arrays and objects of them, got ${typeof value}`);
+  return value;
 }
 
 /** All tensors in a value: itself, in arrays, in plain objects. */

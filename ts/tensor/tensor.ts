@@ -46,6 +46,8 @@ export class Tensor {
   gradient: Tensor | null = null;
   /** @internal A gradient on the tape, from `backward` with `createGraph`; it stands in for the buffer. */
   graphGradient: Tensor | null = null;
+  /** @internal Whether someone has been given the gradient, and may hold on to it. */
+  gradientSeen = false;
   /** @internal i32 in linear memory: 0 while the next gradient overwrites, 1 while it adds. */
   accumulate: Tensor | null = null;
   #requiresGrad = false;

@@ -6,7 +6,7 @@ import { checkOptions, tensor } from '../tensor/create.ts';
 import { keep } from '../tensor/lifetime.ts';
 import { writeValues } from '../tensor/read.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { type Batches, correctCount, Evaluator, type LossFunction, Tally } from './metrics.ts';
+import { type Batches, correctCount, Evaluator, type Loss, lossFunctionOf, Tally } from './metrics.ts';
 
 /** What happened in one epoch. */
 export interface EpochResult {
@@ -32,7 +32,7 @@ export interface Schedule {
 export interface FitOptions {
   train: Batches;
   test?: Batches | undefined;
-  loss: LossFunction;
+  loss: Loss;
   optimizer: StepOptimizer;
   /** Default 1. */
   epochs?: number | undefined;
@@ -65,11 +65,10 @@ const TURN_MILLISECONDS = 100;
 
 function checkFit(options: FitOptions): { epochs: number; accumulate: number } {
   checkOptions('fit', options, OPTIONS);
-  const { train, loss, optimizer, epochs = 1, accumulate = 1 } = options;
+  const { train, optimizer, epochs = 1, accumulate = 1 } = options;
   if (typeof train?.[Symbol.iterator] !== 'function')
     throw new TypeError('fit: train must be a DataLoader or an array of [x, y] batches');
-  if (typeof loss !== 'function')
-    throw new TypeError(`fit: loss must be a function of output and target, got ${typeof loss}`);
+  lossFunctionOf('fit', options.loss);
   if (typeof optimizer?.step !== 'function')
     throw new TypeError('fit: optimizer must be an optimiser such as optim.SGD');
   for (const [name, value] of Object.entries({ epochs, accumulate }))
@@ -132,14 +131,15 @@ class Trainer {
     this.#options = options;
     this.#accumulate = options.accumulate ?? 1;
     this.#seed = keep(tensor(1));
+    const loss = lossFunctionOf('fit', options.loss);
     const lossFunction = (x: Tensor, y: Tensor): [Tensor, ...Tensor[]] => {
       const output = net.forward(x);
       const correct = correctCount(output, y);
-      return correct ? [options.loss(output, y), correct] : [options.loss(output, y)];
+      return correct ? [loss(output, y), correct] : [loss(output, y)];
     };
     this.#gradients = new GradientStep(lossFunction as (...inputs: Tensor[]) => [Tensor, ...Tensor[]], this.#seed);
     this.#update = new UpdateStep(options.optimizer);
-    this.#evaluator = new Evaluator(net, options.loss);
+    this.#evaluator = new Evaluator(net, loss);
   }
 
   async epoch(epoch: number): Promise<EpochResult> {

@@ -6,5 +6,6 @@ export {
   type EvaluateOptions,
   type Evaluation,
   evaluate,
+  type Loss,
   type LossFunction,
 } from './metrics.ts';

@@ -2,7 +2,7 @@
 import { noGrad } from '../autograd/mode.ts';
 import { capture, type InputSpec, inputSpec, sameSpec } from '../graph/capture.ts';
 import { Program } from '../graph/program.ts';
-import type { Module } from '../nn/module.ts';
+import { Module } from '../nn/module.ts';
 import { eq } from '../ops/compare.ts';
 import { contiguous } from '../ops/copy.ts';
 import { argmax, sum } from '../ops/reduce.ts';
@@ -17,6 +17,17 @@ export type Batches = Iterable<readonly [Tensor, Tensor]> & { readonly length?: 
 
 /** A loss of the model's output against the targets, mean over the batch. */
 export type LossFunction = (output: Tensor, target: Tensor) => Tensor;
+
+/** A loss as a function, `F.crossEntropy`, or as a module, `new nn.CrossEntropyLoss()`. */
+export type Loss = LossFunction | Module;
+
+/** The function of a loss. */
+export function lossFunctionOf(op: string, loss: Loss): LossFunction {
+  if (loss instanceof Module) return (output, target) => loss.forward(output, target);
+  if (typeof loss !== 'function')
+    throw new TypeError(`${op}: loss must be a function of output and target or a module, got ${typeof loss}`);
+  return loss;
+}
 
 /** How good a model is on some data. */
 export interface Evaluation {
@@ -156,7 +167,7 @@ export class Evaluator {
 /** Options of `evaluate`. */
 export interface EvaluateOptions {
   /** Default: no loss, only accuracy. */
-  loss?: LossFunction | undefined;
+  loss?: Loss | undefined;
 }
 
 /**
@@ -177,7 +188,10 @@ export interface EvaluateOptions {
  */
 export function evaluate(net: Module, batches: Batches, options: EvaluateOptions = {}): Evaluation {
   checkOptions('evaluate', options, ['loss']);
-  const evaluator = new Evaluator(net, options.loss);
+  if (!(net instanceof Module)) throw new TypeError(`evaluate: the first argument must be a Module, got ${typeof net}`);
+  if (typeof batches?.[Symbol.iterator] !== 'function')
+    throw new TypeError('evaluate: expected a DataLoader or an array of [x, y] batches');
+  const evaluator = new Evaluator(net, options.loss && lossFunctionOf('evaluate', options.loss));
   try {
     return evaluator.run(batches);
   } finally {
