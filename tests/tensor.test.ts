@@ -65,9 +65,9 @@ describe('arange', () => {
       TypeError,
       () => arange(5, wrong({ type: 'i32' })),
     ],
-    ['arange: options must be an object, got null', TypeError, () => arange(5, wrong(null))],
+    ['arange: options must be an object, got null; write { dtype: ... }', TypeError, () => arange(5, wrong(null))],
     ['arange: expected up to three numbers (start, end, step), then options', TypeError, () => arange(0, wrong({}), 1)],
-    ['arange: options must be an object, got string', TypeError, () => arange(wrong('5'))],
+    ['arange: options must be an object, got string; write { dtype: ... }', TypeError, () => arange(wrong('5'))],
     ['arange: from 0 to 5 in steps of -1 is not a finite range', RangeError, () => arange(0, 5, -1)],
     [
       'arange: 0.5 is not a whole number from -2147483648 to 2147483647, as i32 needs',

@@ -120,7 +120,7 @@ describe('conv2d', () => {
       TypeError,
       convolve({ strides: 2 }),
     ],
-    ['conv2d: options must be an object, got number', TypeError, convolve(2)],
+    ['conv2d: options must be an object, got number; write { stride: ... }', TypeError, convolve(2)],
     ['conv2d: expected a Tensor, got an object', TypeError, () => conv2d(image(), kernel(), wrong({ stride: 2 }))],
   ]);
 });

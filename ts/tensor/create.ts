@@ -32,7 +32,9 @@ const CREATE_OPTIONS = ['dtype', 'requiresGrad'];
 export function checkOptions(op: string, options: object | undefined, known: readonly string[]): void {
   if (options === undefined) return;
   if (options === null || typeof options !== 'object')
-    throw new TypeError(`${op}: options must be an object, got ${options === null ? 'null' : typeof options}`);
+    throw new TypeError(
+      `${op}: options must be an object, got ${options === null ? 'null' : typeof options}; write { ${known[0]}: ... }`,
+    );
   for (const name of Object.keys(options))
     if (!known.includes(name))
       throw new TypeError(`${op}: unknown option '${name}', known are ${known.join(', ') || 'none'}`);
