@@ -84,7 +84,7 @@ function share(command: Command): void {
 }
 
 /** Wakes every parked worker. */
-export function wake(): void {
+function wake(): void {
   if (ASC_FEATURE_THREADS) {
     atomic.add<i32>(field(EPOCH), 1);
     atomic.notify(field(EPOCH), -1);

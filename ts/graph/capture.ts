@@ -51,11 +51,6 @@ export function noteModule(module: Moded): void {
   modes?.set(module, { training: module.training, parts: module.parts() });
 }
 
-/** Whether op calls are being captured. */
-export function isCapturing(): boolean {
-  return modes !== null;
-}
-
 observeHooks(() => {
   if (modes) throw new CaptureError('a gradient hook cannot run inside a captured step');
 });

@@ -7,8 +7,6 @@ export interface KernelExports {
   initialise(control: number): void;
   /** Runs `count` commands; 0 or the code of the first error. */
   run(program: number, count: number): number;
-  /** Wakes parked workers. */
-  wake(): void;
   /** A worker's life; returns when the control block says stop. */
   work(lane: number): void;
   /** First address behind the static data. */
