@@ -1,6 +1,6 @@
 // Convolution as a matrix product that never writes the whole patch matrix:
 //
-//   y[pixel, oc] = clamp(bias[oc] + sum_k patch[pixel, k] * w[k, oc], lo, hi)         k = (tap, channel)
+//   y[pixel, oc] = clamp(bias[oc] + residual[pixel, oc] + sum_k patch[pixel, k] * w[k, oc], lo, hi)         k = (tap, channel)
 //   dw[oc, k]    = sum_pixel dy[pixel, oc] * patch[pixel, k]
 //   patch[(image, i, j), (tap, c)] = x[image, i * stepY + dy(tap), j * stepX + dx(tap), c], zero outside the source
 //
@@ -14,7 +14,8 @@
 // for the phases).
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
-import { multiplyBlock, multiplyPanel, scratchRowBytes } from './gemm';
+import { NO_RESIDUAL } from './generated/micro-kernels';
+import { multiplyBlock, multiplyPanel, residualDistance, scratchRowBytes } from './gemm';
 import { panelBytes, transposeBlock } from './pack';
 
 
@@ -24,6 +25,8 @@ export class Conv2dArgs {
   x: Input;
   /** Weights of every group as `pack` writes them; k runs over the taps of all phases, phase by phase. */
   panels: Input;
+  /** As y; address 0: none. */
+  residual: Input;
   /** PHASE_WORDS words per phase: rows, columns, offset in y (elements), first run, runs, first k, k. */
   phases: Table;
   /** RUN_WORDS words per run: dy, dx of its first tap, taps. */
@@ -167,8 +170,10 @@ function multiplyPatches(
   const columns = min(args.nc, args.n - n0);
   const y = args.y + ((<usize>(phase.offset + group * args.n + n0)) << 2);
   const steps = phase.firstK + k0;
+  const residual = residualDistance(args.residual, args.y);
   if (args.yRow == phase.columns * args.yColumn && args.yImage == phase.rows * args.yRow) {
-    multiplyBlock(rows, columns, k0 == 0, k, block, lda, panels, size, steps, y + <usize>m0 * ldc, ldc, lo, hi);
+    const c = y + <usize>m0 * ldc;
+    multiplyBlock(rows, columns, k0 == 0, k, block, lda, panels, size, steps, residual, c, ldc, lo, hi);
     return;
   }
   for (let column = 0; column < columns; column += 8) {
@@ -188,6 +193,7 @@ function multiplyPatches(
         panels + panelBytes(steps),
         k0 ? c : panels,
         k0 ? ldc : 0,
+        k0 ? NO_RESIDUAL : residual,
         c,
         ldc,
         min(8, columns - column),
@@ -517,6 +523,7 @@ function multiplyTransposed(
       panels,
       zeros ? zeros : dw,
       zeros ? 0 : ldw,
+      NO_RESIDUAL,
       dw,
       ldw,
       min(8, k - column),

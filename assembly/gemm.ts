@@ -10,7 +10,7 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { panelBytes, transposeBlock } from './pack';
-import { multiplyStrip, row1x32 } from './generated/micro-kernels';
+import { multiplyStrip, NO_RESIDUAL, row1x32 } from './generated/micro-kernels';
 
 
 @unmanaged
@@ -54,6 +54,13 @@ export function stripRows(): i32 {
   return ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
 }
 
+/** Residuals have the strides of C: a kernel that is given their address (0: there is none) finds each at this distance. */
+// @ts-ignore: decorator
+@inline
+export function residualDistance(residual: usize, c: usize): usize {
+  return residual ? residual - c : NO_RESIDUAL;
+}
+
 /** `rows` rows of A, each contiguous, times one panel. */
 // @ts-ignore: decorator
 @inline
@@ -65,13 +72,14 @@ export function multiplyPanel(
   b: usize,
   init: usize,
   ldi: usize,
+  residual: usize,
   c: usize,
   ldc: usize,
   columns: i32,
   lo: f32,
   hi: f32,
 ): void {
-  multiplyRuns(rows, 1, k, 0, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
+  multiplyRuns(rows, 1, k, 0, a, lda, b, init, ldi, residual, c, ldc, columns, lo, hi);
 }
 
 /**
@@ -88,6 +96,7 @@ export function multiplyRuns(
   b: usize,
   init: usize,
   ldi: usize,
+  residual: usize,
   c: usize,
   ldc: usize,
   columns: i32,
@@ -100,7 +109,7 @@ export function multiplyRuns(
   for (let strip = 0; strip < strips; strip++) {
     const height = taller > 0 ? low + 1 : low;
     taller--;
-    multiplyStrip(height, runs, k, jump, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
+    multiplyStrip(height, runs, k, jump, a, lda, b, init, ldi, residual, c, ldc, columns, lo, hi);
     a += <usize>height * lda;
     init += <usize>height * ldi;
     c += <usize>height * ldc;
@@ -109,7 +118,7 @@ export function multiplyRuns(
 
 /**
  * A block of rows times neighbouring panels (the first at `panels`, each of `size` bytes), for k steps from step `start` of the
- * panels. Sums begin with the panel's head if `fresh`, else with C, where earlier steps left them.
+ * panels. Sums begin with the panel's head and the residual if `fresh`, else with C, where earlier steps left them.
  */
 export function multiplyBlock(
   rows: i32,
@@ -121,11 +130,13 @@ export function multiplyBlock(
   panels: usize,
   size: usize,
   start: i32,
+  residual: usize,
   c: usize,
   ldc: usize,
   lo: f32,
   hi: f32,
 ): void {
+  const added = fresh ? residual : NO_RESIDUAL;
   let column = 0;
   if (rows == 1) {
     for (; column + 24 < columns; column += 32) {
@@ -136,6 +147,7 @@ export function multiplyBlock(
         size,
         fresh ? panels : c,
         fresh ? size : 32,
+        added,
         c,
         columns - column,
         lo,
@@ -154,6 +166,7 @@ export function multiplyBlock(
       panels + panelBytes(start),
       fresh ? panels : c,
       fresh ? 0 : ldc,
+      added,
       c,
       ldc,
       min(8, columns - column),
@@ -210,6 +223,7 @@ function gemmTile(args: GemmArgs, batch: i32, m0: i32, n0: i32, lane: i32): void
       panels,
       panelBytes(args.k),
       k0,
+      NO_RESIDUAL,
       c,
       (<usize>args.ldc) << 2,
       whole ? args.lo : -Infinity,

@@ -2,9 +2,12 @@
 //
 //   panel p = [ bias[8p .. 8p+7] | B[0, 8p .. 8p+7] | B[1, 8p .. 8p+7] | ... ],   columns beyond n are zero.
 //
+// A scale multiplies the columns of B (not the bias): BatchNorm folded into a convolution.
+//
 // B is any tensor in which k = (tap, channel) and n have strides, so one kernel serves B, B transposed, convolution weights in any
 // layout and order of taps, and weights turned around for the input gradient.
 import { Input, Output, Table } from './record';
+import { laneMask } from './vector';
 
 /** Bytes of a panel: the bias and k rows of eight floats. */
 // @ts-ignore: decorator
@@ -20,6 +23,8 @@ export class PackArgs {
   b: Input;
   /** n floats per matrix; address 0: the panels begin with zeros. */
   bias: Input;
+  /** n floats per matrix; address 0: ones. */
+  scale: Input;
   /** Element offset of each tap. */
   taps: Table;
   tapCount: i32;
@@ -60,6 +65,23 @@ function packPanels(args: PackArgs, matrix: i32, first: i32, last: i32): void {
   for (; panel < last; panel++) {
     const from = source + ((<usize>(8 * panel * args.strideN)) << 2);
     packPanel(args, panels + <usize>panel * size + 32, from, min(8, args.n - 8 * panel));
+  }
+  if (args.scale) {
+    const scale = args.scale + ((<usize>(matrix * args.n)) << 2);
+    for (let panel = first; panel < last; panel++) {
+      scalePanel(panels + <usize>panel * size, size, scale + ((<usize>panel) << 5), min(8, args.n - 8 * panel));
+    }
+  }
+}
+
+/** Multiplies the panel's rows by `count` (at most 8) factors, one per column. */
+function scalePanel(panel: usize, size: usize, factors: usize, count: i32): void {
+  const f0 = v128.and(v128.load(factors), laneMask(count));
+  const f1 = v128.and(v128.load(factors, 16), laneMask(count - 4));
+  const end = panel + size;
+  for (let row = panel + 32; row < end; row += 32) {
+    v128.store(row, f32x4.mul(v128.load(row), f0));
+    v128.store(row, f32x4.mul(v128.load(row, 16), f1), 16);
   }
 }
 

@@ -11,8 +11,8 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { copy, zero } from './convolution';
-import { multiplyRuns, stripRows } from './gemm';
-import { multiplyOuter, runJump } from './generated/micro-kernels';
+import { multiplyRuns, residualDistance, stripRows } from './gemm';
+import { multiplyOuter, NO_RESIDUAL, runJump } from './generated/micro-kernels';
 import { panelBytes, transposeBlock } from './pack';
 
 
@@ -23,6 +23,8 @@ export class ConvolveRowsArgs {
   x: Input;
   /** Weights as `pack` writes them; k runs over the taps of all phases, phase by phase. */
   panels: Input;
+  /** As y; address 0: none. */
+  residual: Input;
   /** ROW_PHASE_WORDS words per phase: rows, columns, offset in y (elements), first k, runs, taps per run, dy, dx of the first tap. */
   phases: Table;
   phaseCount: i32;
@@ -250,6 +252,7 @@ function multiplyRows(
   const distance = <usize>args.dilation * window.rowBytes;
   const jump = runJump(k, distance);
   const columns = min(8, window.channels - column);
+  const residual = fresh ? residualDistance(args.residual, args.y) : NO_RESIDUAL;
   let c = window.y + ((<usize>column) << 2);
   let top = window.top + run * args.dilation;
   for (let i = 0; i < window.rows; i++) {
@@ -267,6 +270,7 @@ function multiplyRows(
       panel + head + ((<usize>((run + first) * length)) << 5),
       fresh ? panel : c,
       fresh ? 0 : ldc,
+      residual,
       c,
       ldc,
       columns,

@@ -37,6 +37,7 @@ function convolve(x: f32[], panels: usize, runs: i32[], phases: i32[], k: i32, o
   store<f32>(args.y + 4 * outputs, -77);
   args.x = floats(x);
   args.panels = panels;
+  args.residual = 0;
   args.phases = words(phases);
   args.runs = words(runs);
   args.phaseCount = phases.length / 7;

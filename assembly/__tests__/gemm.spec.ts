@@ -37,6 +37,7 @@ function packed(b: usize, bias: usize, n: i32, k: i32, turned: bool): usize {
   args.panels = integers(((n + 7) / 8) * 8 * (k + 1), 0);
   args.b = b;
   args.bias = bias;
+  args.scale = 0;
   args.taps = words([0]);
   args.tapCount = 1;
   args.channels = k;

@@ -38,6 +38,7 @@ function convolve(x: f32[], panels: usize, phases: i32[], k: i32, outputs: i32, 
   store<f32>(args.y + 4 * outputs, -77);
   args.x = floats(x);
   args.panels = panels;
+  args.residual = 0;
   args.phases = words(phases);
   args.phaseCount = phases.length / ROW_PHASE_WORDS;
   args.images = 1;

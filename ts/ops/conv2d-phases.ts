@@ -2,25 +2,9 @@
 import type { Emitter } from '../runtime/command.ts';
 import { channelsLastStrides } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import type { Conv2dGeometry, Four } from './conv2d-geometry.ts';
 import { temporaryCopy } from './product.ts';
 import type { WindowAxis } from './window.ts';
-
-export type Four = readonly [number, number, number, number];
-
-/** What all three know: shapes [N,C,H,W], [O,C/groups,KH,KW], [N,O,OH,OW] and where the windows lie. */
-export interface Conv2dGeometry {
-  readonly x: Four;
-  readonly weight: Four;
-  readonly y: Four;
-  readonly rows: WindowAxis;
-  readonly columns: WindowAxis;
-  readonly groups: number;
-  /** Bounds of the output: an activation fused by compile. */
-  readonly lo: number;
-  readonly hi: number;
-  /** Multiply-adds, those with padding included. */
-  readonly macs: number;
-}
 
 /** An operand whose channels are neighbours in memory: itself, or a copy. */
 export function withChannelsInside(emit: Emitter, x: Tensor): Tensor {

@@ -5,8 +5,10 @@ import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
 import type { Operand } from '../tensor/op.ts';
 import { channelsLastStrides, isChannelsLast, sizeOf } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
+import type { Conv2dGeometry, ForwardOperands, Four, InputGradOperands } from './conv2d-geometry.ts';
 import {
-  type Four,
+  forwardTaps,
+  gradientPhases,
   isAdjacent,
   LEAST_ROW,
   type Phase,
@@ -15,6 +17,7 @@ import {
   runsOf,
   sourceOf,
   type Tap,
+  tapOffset,
 } from './conv2d-phases.ts';
 import {
   emitPack,
@@ -25,15 +28,22 @@ import {
   productBlocks,
   scratchRows,
   TILE_MACS,
+  temporaryCopy,
 } from './product.ts';
+
+function optionalLocation(x: Operand): Location {
+  return x ? locationOf(x) : NOWHERE;
+}
 
 /** Scratch for a row of the source with zeros around it. */
 export const LINE_BYTES = 4 * (kernels.LINE_FLOATS + 4);
 
-export interface Convolution {
+interface Convolution {
   readonly y: Tensor;
   readonly x: Tensor;
   readonly panels: Location;
+  /** Added to y, in its layout. */
+  readonly residual: Operand;
   readonly phases: readonly Phase[];
   /** Distance between windows on x, and between the pixels of a phase on y. */
   readonly step: readonly [number, number];
@@ -44,7 +54,7 @@ export interface Convolution {
 }
 
 /** Emits y = all phases of a convolution of x. */
-export function emitConvolution(emit: Emitter, convolution: Convolution): void {
+function emitConvolution(emit: Emitter, convolution: Convolution): void {
   const phases = rowPhases(convolution);
   if (phases) emitRowConvolution(emit, convolution, phases);
   else emitPatchConvolution(emit, convolution);
@@ -107,7 +117,7 @@ function isPointwise({ x, y, step, spread }: Convolution, phases: readonly RowPh
 }
 
 function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: readonly RowPhase[]): void {
-  const { y, x, panels, step, spread, lo, hi } = convolution;
+  const { y, x, panels, residual, step, spread, lo, hi } = convolution;
   const { xImage, xRow, channels } = sourceOf(x, 1);
   const n = y.shape[1]!;
   const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
@@ -132,6 +142,7 @@ function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: 
       y: locationOf(y),
       x: locationOf(x),
       panels,
+      residual: optionalLocation(residual),
       phases: emit.table(words),
       phaseCount: phases.length,
       images,
@@ -163,7 +174,7 @@ function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: 
 /** The same, with patches gathered tile by tile. */
 function emitPatchConvolution(
   emit: Emitter,
-  { y, x, panels, phases, step, spread, groups, lo, hi }: Convolution,
+  { y, x, panels, residual, phases, step, spread, groups, lo, hi }: Convolution,
 ): void {
   const source = sourceOf(x, groups);
   const images = y.shape[0]!;
@@ -191,6 +202,7 @@ function emitPatchConvolution(
       y: locationOf(y),
       x: locationOf(x),
       panels,
+      residual: optionalLocation(residual),
       phases: emit.table(phaseWords),
       runs: emit.table(runWords.length ? runWords : [0]),
       phaseCount: phases.length,
@@ -216,18 +228,23 @@ function emitPatchConvolution(
   );
 }
 
+/** One number per channel: its address, of a copy if they do not lie side by side. */
+function channelFactors(emit: Emitter, x: Operand): Location {
+  return x ? locationOf(x.strides[0] === 1 ? x : temporaryCopy(emit, x)) : NOWHERE;
+}
+
 /** Weights packed for the forward pass: columns are output channels. */
-export function packForward(
+function packForward(
   emit: Emitter,
-  weight: Tensor,
-  bias: Operand,
+  { weight, bias, scale }: ForwardOperands,
   taps: readonly Tap[],
   groups: number,
 ): Location {
   const [outputs, channels] = weight.shape as Four;
   return emitPack(emit, {
     b: locationOf(weight),
-    bias: bias ? locationOf(bias) : NOWHERE,
+    bias: channelFactors(emit, bias),
+    scale: channelFactors(emit, scale),
     taps: taps.map(({ offset }) => offset),
     channels,
     n: outputs / groups,
@@ -239,7 +256,7 @@ export function packForward(
 }
 
 /** Weights packed for the input gradient: columns are input channels, k runs over (tap, output channel). */
-export function packBackward(emit: Emitter, weight: Tensor, phases: readonly Phase[], groups: number): Location {
+function packBackward(emit: Emitter, weight: Tensor, phases: readonly Phase[], groups: number): Location {
   const [outputs, channels] = weight.shape as Four;
   return emitPack(emit, {
     b: locationOf(weight),
@@ -251,5 +268,42 @@ export function packBackward(emit: Emitter, weight: Tensor, phases: readonly Pha
     strideN: channels === 1 ? 1 : weight.strides[1]!,
     matrices: groups,
     strideMatrix: (outputs / groups) * weight.strides[0]!,
+  });
+}
+
+/** Emits y = clamp(conv(x, weight * scale) + bias + residual, lo, hi). */
+export function emitForward(emit: Emitter, geometry: Conv2dGeometry, operands: ForwardOperands): void {
+  const { rows, columns, groups, lo, hi } = geometry;
+  const { y, x, weight, residual } = operands;
+  const taps = forwardTaps(geometry, (r, s) => tapOffset(weight, r, s));
+  emitConvolution(emit, {
+    y,
+    x,
+    panels: packForward(emit, operands, taps, groups),
+    residual,
+    phases: [{ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }],
+    step: [rows.stride, columns.stride],
+    spread: [1, 1],
+    groups,
+    lo,
+    hi,
+  });
+}
+
+/** Emits the input gradient: convolutions of dy, one per phase of the stride. */
+export function emitInputGrad(emit: Emitter, geometry: Conv2dGeometry, { dx, dy, weight }: InputGradOperands): void {
+  const { rows, columns, groups, lo, hi } = geometry;
+  const phases = gradientPhases(geometry, weight);
+  emitConvolution(emit, {
+    y: dx,
+    x: dy,
+    panels: packBackward(emit, weight, phases, groups),
+    residual: null,
+    phases,
+    step: [1, 1],
+    spread: [rows.stride, columns.stride],
+    groups,
+    lo,
+    hi,
   });
 }

@@ -4,16 +4,8 @@ import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Location } from '../runtime/command.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
-import {
-  type Conv2dGeometry,
-  forwardTaps,
-  isAdjacent,
-  LEAST_ROW,
-  type RowPhase,
-  rowPhase,
-  runsOf,
-  sourceOf,
-} from './conv2d-phases.ts';
+import type { Conv2dGeometry, WeightGradOperands } from './conv2d-geometry.ts';
+import { forwardTaps, isAdjacent, LEAST_ROW, type RowPhase, rowPhase, runsOf, sourceOf } from './conv2d-phases.ts';
 import { LINE_BYTES } from './conv2d-product.ts';
 import { evenBlock, MAC_NANOSECONDS, scratchRows, TILE_MACS } from './product.ts';
 
@@ -55,13 +47,6 @@ function weightGradBlocks(geometry: Conv2dGeometry) {
   return { n, k, splitPixels: pixelsPerSplit, mc, nc, kc, patchPixels, splits, tiles: splits * tiles, scratch };
 }
 
-/** Operands of the weight gradient: x with its channels inside, dy channels-last. */
-export interface WeightGrad {
-  readonly dw: Tensor;
-  readonly x: Tensor;
-  readonly dy: Tensor;
-}
-
 /** Where the partial gradients of the splits go: the gradient itself if there is one. */
 function partialsOf(emit: Emitter, dw: Tensor, splits: number): Location {
   return splits > 1 ? emit.temporary(4 * splits * dw.size) : locationOf(dw);
@@ -91,7 +76,12 @@ function weightGradRows(geometry: Conv2dGeometry, x: Tensor): RowPhase | null {
   return rowPhase({ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }, source.channels);
 }
 
-function emitRowWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGrad, phase: RowPhase): void {
+function emitRowWeightGrad(
+  emit: Emitter,
+  geometry: Conv2dGeometry,
+  { dw, x, dy }: WeightGradOperands,
+  phase: RowPhase,
+): void {
   const { y, rows, columns, macs } = geometry;
   const [images, n] = y;
   const { xColumn: _, ...source } = sourceOf(x, 1);
@@ -131,7 +121,7 @@ function emitRowWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy 
   emitSumPartials(emit, dw, partials, splits);
 }
 
-function emitPatchWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGrad): void {
+function emitPatchWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGradOperands): void {
   const { rows, columns, groups, macs } = geometry;
   const source = sourceOf(x, groups);
   const runs = runsOf(
@@ -163,7 +153,7 @@ function emitPatchWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, d
 }
 
 /** Emits the weight gradient. */
-export function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, operands: WeightGrad): void {
+export function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, operands: WeightGradOperands): void {
   const phase = weightGradRows(geometry, operands.x);
   if (phase) emitRowWeightGrad(emit, geometry, operands, phase);
   else emitPatchWeightGrad(emit, geometry, operands);

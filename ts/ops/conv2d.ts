@@ -10,16 +10,10 @@ import { checkOptions } from '../tensor/create.ts';
 import type { Op, Operand } from '../tensor/op.ts';
 import { channelsLastStrides, isChannelsLast, show, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import {
-  type Conv2dGeometry,
-  type Four,
-  forwardTaps,
-  gradientPhases,
-  tapOffset,
-  withChannelsInside,
-} from './conv2d-phases.ts';
-import { emitConvolution, packBackward, packForward } from './conv2d-product.ts';
-import { emitWeightGrad } from './conv2d-weight-grad.ts';
+import { forwardAlgorithm, inputGradAlgorithm, weightGradAlgorithm } from './conv2d-algorithm.ts';
+import { emittersOf } from './conv2d-emitters.ts';
+import type { Conv2dAlgorithm, Conv2dGeometry, Four } from './conv2d-geometry.ts';
+import { withChannelsInside } from './conv2d-phases.ts';
 import { checkFloat, temporaryCopy } from './product.ts';
 import { sum } from './reduce.ts';
 import { type Padding, type Pair, pairOf, windowAxes } from './window.ts';
@@ -60,6 +54,8 @@ function checkGroups(op: string, x: readonly number[], weight: readonly number[]
     );
 }
 
+const UNBOUNDED = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
+
 /** Validates operands and options, resolves the windows. */
 export function conv2dGeometry(x: Tensor, weight: Tensor, bias: Operand, options: Conv2dOptions): Conv2dGeometry {
   checkFloat('conv2d', { input: x, weight, bias });
@@ -76,38 +72,45 @@ export function conv2dGeometry(x: Tensor, weight: Tensor, bias: Operand, options
   const [rows, columns] = windowAxes('conv2d', [x.shape[2]!, x.shape[3]!], [kh, kw], options);
   const y: Four = [x.shape[0]!, outputs, rows.outputs, columns.outputs];
   const macs = sizeOf(y) * channels * kh * kw;
-  const bounds = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
-  return { x: x.shape as Four, weight: weight.shape as Four, y, rows, columns, groups, ...bounds, macs };
+  const sizes = { x: x.shape as Four, weight: weight.shape as Four, y, rows, columns, groups, ...UNBOUNDED, macs };
+  return { ...sizes, algorithm: forwardAlgorithm(sizes) };
 }
 
-/** The same geometry without an epilogue, for gradients. */
-function unbounded(geometry: Conv2dGeometry): Conv2dGeometry {
-  return { ...geometry, lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
+/** Residual and scale of a fused convolution: y's shape and layout, and one number per output channel. */
+function checkEpilogue({ y }: Conv2dGeometry, residual: Operand, scale: Operand): void {
+  checkFloat('conv2d', { residual, scale });
+  if (residual && (show(residual.shape) !== show(y) || !isChannelsLast(y, residual.strides)))
+    throw new RangeError(
+      `conv2d: residual ${show(residual.shape)} with strides ${show(residual.strides)} must have the output's shape ${show(y)}, channels-last`,
+    );
+  if (scale && show(scale.shape) !== `[${y[1]}]`)
+    throw new RangeError(`conv2d: scale ${show(scale.shape)} does not fit, expected [${y[1]}]`);
+}
+
+/** The geometry of a gradient: its own algorithm and no epilogue. */
+function plain(geometry: Conv2dGeometry, algorithm: Conv2dAlgorithm): Conv2dGeometry {
+  return { ...geometry, ...UNBOUNDED, algorithm };
 }
 
 // ---- Ops ------------------------------------------------------------------------------------------------------------------
 
-const conv2dOp: Op<Conv2dOptions, Conv2dGeometry> = {
+/** Inputs x, weight, bias, residual, scale: the last three may be null, the last two are made by compile alone. */
+export const conv2dOp: Op<Conv2dOptions, Conv2dGeometry> = {
   name: 'conv2d',
-  infer([x, weight, bias], options) {
+  infer([x, weight, bias, residual, scale], options) {
     const geometry = conv2dGeometry(x!, weight!, bias ?? null, options);
     const { y } = geometry;
+    checkEpilogue(geometry, residual ?? null, scale ?? null);
     return { geometry, outputs: [{ shape: y, dtype: 'f32', strides: channelsLastStrides(y) }] };
   },
-  lower(emit, geometry, [input, weight, bias], [y]) {
-    const { rows, columns, groups, lo, hi } = geometry;
-    const x = withChannelsInside(emit, input!);
-    const taps = forwardTaps(geometry, (r, s) => tapOffset(weight!, r, s));
-    emitConvolution(emit, {
+  lower(emit, geometry, [input, weight, bias, residual, scale], [y]) {
+    emittersOf(geometry.algorithm).forward(emit, geometry, {
       y: y!,
-      x,
-      panels: packForward(emit, weight!, bias ?? null, taps, groups),
-      phases: [{ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }],
-      step: [rows.stride, columns.stride],
-      spread: [1, 1],
-      groups,
-      lo,
-      hi,
+      x: withChannelsInside(emit, input!),
+      weight: weight!,
+      bias: bias ?? null,
+      residual: residual ?? null,
+      scale: scale ?? null,
     });
   },
   backward({ geometry, inputs: [x, weight], gradients: [dy], needs }) {
@@ -115,6 +118,8 @@ const conv2dOp: Op<Conv2dOptions, Conv2dGeometry> = {
       needs[0] ? conv2dInputGrad(dy!, weight!, geometry) : null,
       needs[1] ? conv2dWeightGrad(x!, dy!, geometry) : null,
       needs[2] ? sum(dy!, { dim: [0, 2, 3] }) : null,
+      null,
+      null,
     ];
   },
   saves: { inputs: [0, 1] },
@@ -138,22 +143,11 @@ const conv2dInputGradOp: Op<Conv2dGeometry, Conv2dGeometry> = {
       ['weight', weight!, geometry.weight],
     ]);
     const outputs = [{ shape: geometry.x, dtype: 'f32' as const, strides: channelsLastStrides(geometry.x) }];
-    return { geometry: unbounded(geometry), outputs };
+    return { geometry: plain(geometry, inputGradAlgorithm(geometry)), outputs };
   },
   lower(emit, geometry, [gradient, weight], [dx]) {
-    const { rows, columns, groups, lo, hi } = geometry;
-    const phases = gradientPhases(geometry, weight!);
-    emitConvolution(emit, {
-      y: dx!,
-      x: withChannelsInside(emit, gradient!),
-      panels: packBackward(emit, weight!, phases, groups),
-      phases,
-      step: [1, 1],
-      spread: [rows.stride, columns.stride],
-      groups,
-      lo,
-      hi,
-    });
+    const dy = withChannelsInside(emit, gradient!);
+    emittersOf(geometry.algorithm).inputGrad(emit, geometry, { dx: dx!, dy, weight: weight! });
   },
   backward({ geometry, inputs: [dy, weight], gradients: [ddx], needs }) {
     return [
@@ -172,14 +166,14 @@ const conv2dWeightGradOp: Op<Conv2dGeometry, Conv2dGeometry> = {
       ['dy', dy!, geometry.y],
     ]);
     const outputs = [{ shape: geometry.weight, dtype: 'f32' as const, strides: channelsLastStrides(geometry.weight) }];
-    return { geometry: unbounded(geometry), outputs };
+    return { geometry: plain(geometry, weightGradAlgorithm(geometry)), outputs };
   },
   lower(emit, geometry, [input, gradient], [dw]) {
     const x = withChannelsInside(emit, input!);
     const dy = isChannelsLast(gradient!.shape, gradient!.strides)
       ? gradient!
       : temporaryCopy(emit, gradient!, channelsLastStrides(gradient!.shape));
-    emitWeightGrad(emit, geometry, { dw: dw!, x, dy });
+    emittersOf(geometry.algorithm).weightGrad(emit, geometry, { dw: dw!, x, dy });
   },
   backward({ geometry, inputs: [x, dy], gradients: [ddw], needs }) {
     return [needs[0] ? conv2dInputGrad(dy!, ddw!, geometry) : null, needs[1] ? convolve(x!, ddw!, geometry) : null];
@@ -230,5 +224,5 @@ const OPTIONS = ['stride', 'padding', 'dilation', 'groups'];
  */
 export function conv2d(x: Tensor, weight: Tensor, bias?: Operand, options: Conv2dOptions = {}): Tensor {
   checkOptions('conv2d', options, OPTIONS);
-  return apply(conv2dOp, [x, weight, bias ?? null], options)[0]!;
+  return apply(conv2dOp, [x, weight, bias ?? null, null, null], options)[0]!;
 }

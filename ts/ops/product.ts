@@ -1,7 +1,7 @@
 // What matrix products and convolutions share when they are lowered: block sizes, packed operands, copies into a layout that the
 // kernels take.
 import * as kernels from '../generated/kernels.ts';
-import type { Emitter, Location } from '../runtime/command.ts';
+import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
 import type { Storage } from '../runtime/storage.ts';
 import { contiguousStrides } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -57,6 +57,8 @@ export function panelFloats(n: number, k: number): number {
 export interface Packing {
   readonly b: Location;
   readonly bias: Location;
+  /** Factors of the columns, n per matrix. Default ones. */
+  readonly scale?: Location;
   /** Offset of each tap. */
   readonly taps: readonly number[];
   /** Channels per tap. */
@@ -69,7 +71,7 @@ export interface Packing {
 }
 
 /** Emits the packing of all matrices and returns where they go. It depends on the operand alone, so compile runs it once. */
-export function emitPack(emit: Emitter, { taps, matrices, ...operand }: Packing): Location {
+export function emitPack(emit: Emitter, { taps, matrices, scale = NOWHERE, ...operand }: Packing): Location {
   const { channels, n } = operand;
   const k = taps.length * channels;
   const floats = matrices * panelFloats(n, k);
@@ -77,7 +79,7 @@ export function emitPack(emit: Emitter, { taps, matrices, ...operand }: Packing)
   const panelsPerTile = 4 * Math.max(1, Math.floor(PACK_TILE / (32 * (k + 1))));
   emit.command(
     kernels.pack,
-    { panels, ...operand, taps: emit.table(taps.length ? taps : [0]), tapCount: taps.length, panelsPerTile },
+    { panels, ...operand, scale, taps: emit.table(taps.length ? taps : [0]), tapCount: taps.length, panelsPerTile },
     { tiles: matrices * Math.ceil(Math.ceil(n / 8) / panelsPerTile), work: floats * 0.5 },
   );
   return panels;
