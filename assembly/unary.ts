@@ -3,7 +3,7 @@
 // Layouts do not matter as long as all operands share one. Parameters of an operation are handed down as vectors, so that
 // they stay in registers over the loop.
 import { expLanes, logLanes, sigmoidLanes, tanhLanes } from './math';
-import { Input, Output, Update } from './record';
+import { Input, Output, Table, Update } from './record';
 import { clamp as clampLanes, storeLanes } from './vector';
 
 /** Elements per tile of every elementwise kernel. */
@@ -54,6 +54,14 @@ export class AccumulateGradArgs {
   x: Input;
   /** Address of an i32: 0 replaces y, anything else adds to it. */
   flag: Input;
+  count: i32;
+}
+
+
+@unmanaged
+export class MarkGradientsArgs {
+  /** Addresses of the i32 flags of accumulateGrad. */
+  flags: Table;
   count: i32;
 }
 
@@ -376,4 +384,9 @@ export function accumulateGrad(args: AccumulateGradArgs, first: i32, last: i32, 
     const bytes = (<usize>(min(args.count, last * ELEMENT_TILE) - begin)) << 2;
     memory.copy(y + ((<usize>begin) << 2), args.x + ((<usize>begin) << 2), bytes);
   }
+}
+
+/** Sets flags: these gradients are there. One tile. */
+export function markGradients(args: MarkGradientsArgs, first: i32, last: i32, lane: i32): void {
+  for (let i = 0; i < args.count; i++) store<i32>(load<usize>(args.flags + ((<usize>i) << 2)), 1);
 }

@@ -3,8 +3,9 @@ import './ops/methods.ts';
 
 export { type BackwardOptions, backward } from './autograd/backward.ts';
 export { enableGrad, isGradEnabled, noGrad } from './autograd/mode.ts';
-export { type CapturedStep, type CaptureStepOptions, captureStep, type StepResult } from './graph/capture-step.ts';
+export { type CapturedStep, type CaptureStepOptions, captureStep } from './graph/capture-step.ts';
 export { type CompiledModel, type CompileOptions, compile } from './graph/compile.ts';
+export type { StepOptimizer, StepResult } from './graph/gradient-step.ts';
 export type { Plan, PlannedCommand } from './graph/program.ts';
 export * as nn from './nn/index.ts';
 export * from './ops/index.ts';

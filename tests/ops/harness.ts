@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect } from 'vitest';
 import { backward } from '../../ts/autograd/backward.ts';
 import { gradientOf, setHasGradient } from '../../ts/autograd/gradient.ts';
 import { capture } from '../../ts/graph/capture.ts';
-import { GradientStep } from '../../ts/graph/capture-step.ts';
+import { GradientStep } from '../../ts/graph/gradient-step.ts';
 import { Program } from '../../ts/graph/program.ts';
 import { channelsLast, contiguous } from '../../ts/ops/copy.ts';
 import { pad } from '../../ts/ops/pad.ts';
@@ -104,7 +104,7 @@ class Bench {
 
   /** Captures, and runs twice: what the first run leaves in memory must not show in the second. */
   captured(before: () => void = () => {}): Answer[] {
-    const step = this.#dy ? new GradientStep(this.run, this.#dy) : undefined;
+    const step = this.#dy ? new GradientStep(this.run, { seed: this.#dy }) : undefined;
     const program = step ? undefined : this.#program();
     try {
       return [1, 2].map(() => {

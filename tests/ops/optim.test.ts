@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { assignGradient, gradientOf } from '../../ts/autograd/gradient.ts';
 import { noGrad } from '../../ts/autograd/mode.ts';
-import { UpdateStep } from '../../ts/graph/capture-step.ts';
+import { UpdateStep } from '../../ts/graph/gradient-step.ts';
 import { copy_ } from '../../ts/ops/copy.ts';
 import '../../ts/ops/methods.ts';
 import { detach, permute } from '../../ts/ops/shape.ts';

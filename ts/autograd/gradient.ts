@@ -1,11 +1,11 @@
 // Where gradients end: the `.grad` of a leaf. Its buffer is made once and then written in place, so that programs can name it.
 // Beside it lies a word in linear memory: 0 while the next gradient overwrites the buffer, 1 while it adds. Commands read it,
 // so zeroing gradients costs nothing and needs no new program.
-import { accumulateGrad, ELEMENT_TILE, fill } from '../generated/kernels.ts';
+import { accumulateGrad, ELEMENT_TILE, fill, markGradients } from '../generated/kernels.ts';
 import { relayout } from '../ops/copy.ts';
 import { add } from '../ops/elementwise.ts';
 import { engine } from '../runtime/engine.ts';
-import { apply, checkReadable } from '../tensor/apply.ts';
+import { apply, checkReadable, tableAddress } from '../tensor/apply.ts';
 import { allocateTensor } from '../tensor/create.ts';
 import { handOver, keep } from '../tensor/lifetime.ts';
 import type { Op } from '../tensor/op.ts';
@@ -13,7 +13,7 @@ import { contiguousStrides, isDense, show } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 
 /** inputs: buffer (changed), flag (changed), gradient. */
-const accumulateGradOp: Op<null, null> = {
+export const accumulateGradOp: Op<null, null> = {
   name: 'accumulateGrad',
   infer: () => ({ geometry: null, outputs: [] }),
   lower(emit, _geometry, [buffer, flag, gradient]) {
@@ -30,6 +30,21 @@ const accumulateGradOp: Op<null, null> = {
   saves: {},
   mutates: [0, 1],
 };
+
+/** inputs: flags (changed) of buffers that something else than `accumulateGrad` has filled. */
+export function markGradientsOp(flags: number): Op<null, null> {
+  return {
+    name: 'markGradients',
+    infer: () => ({ geometry: null, outputs: [] }),
+    lower(emit, _geometry, inputs) {
+      const table = emit.table(inputs.map((flag) => tableAddress(locationOf(flag!), 'write')));
+      emit.command(markGradients, { flags: table, count: flags }, { tiles: 1, work: flags });
+    },
+    backward: { notDifferentiable: 'it ends the tape' },
+    saves: {},
+    mutates: Array.from({ length: flags }, (_, i) => i),
+  };
+}
 
 /** The layout of a leaf's gradient: its own, or row-major for a view that has gaps or repeats itself. */
 function gradientStrides({ shape, strides }: Tensor): readonly number[] {

@@ -38,6 +38,8 @@ export interface Captured<T> {
   readonly calls: readonly OpCall[];
   readonly inputs: readonly Tensor[];
   readonly result: T;
+  /** Leaves of the tape that it reads: parameters, and other tensors from outside. */
+  readonly leaves: readonly Tensor[];
   /** Whether a replay would still do what the callback does: same modes, layers, parameters and trainability, no new hooks. */
   isCurrent(): boolean;
   /** Whether the modules still have the same layers and parameters. */
@@ -95,6 +97,7 @@ export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Te
       calls,
       inputs,
       result,
+      leaves: [...leaves.keys()],
       isCurrent: () => unchanged(seen, leaves),
       hasSameParts: () => partsUnchanged(seen),
     };

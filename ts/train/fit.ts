@@ -1,5 +1,5 @@
 // The training loop.
-import { GradientStep, type StepOptimizer, UpdateStep } from '../graph/capture-step.ts';
+import { GradientStep, type StepOptimizer, UpdateStep } from '../graph/gradient-step.ts';
 import type { Module } from '../nn/module.ts';
 import { CaptureError } from '../runtime/errors.ts';
 import { checkOptions, tensor } from '../tensor/create.ts';
@@ -137,7 +137,10 @@ class Trainer {
       const correct = correctCount(output, y);
       return correct ? [loss(output, y), correct] : [loss(output, y)];
     };
-    this.#gradients = new GradientStep(lossFunction as (...inputs: Tensor[]) => [Tensor, ...Tensor[]], this.#seed);
+    this.#gradients = new GradientStep(lossFunction as (...inputs: Tensor[]) => [Tensor, ...Tensor[]], {
+      optimizer: options.optimizer,
+      seed: this.#seed,
+    });
     this.#update = new UpdateStep(options.optimizer);
     this.#evaluator = new Evaluator(net, loss);
   }
@@ -180,17 +183,18 @@ class Trainer {
       writeValues(this.#seed, [1 / Math.min(this.#accumulate, left)]);
     }
     const results = this.#compute(batch);
-    if (within === this.#accumulate - 1) this.#applyUpdate();
+    if (within === this.#accumulate - 1 && (this.#eager || this.#accumulate > 1)) this.#applyUpdate();
     const loss = results[0]!.item();
     tally.add(batch[0].shape[0]!, loss, results[1]?.item());
     for (const result of results) result.dispose();
     onBatch?.(index, train.length, loss);
   }
 
+  /** Loss and gradients of a batch, and the update too if it is captured with them. */
   #compute(batch: readonly [Tensor, Tensor]): Tensor[] {
     if (!this.#eager)
       try {
-        return this.#gradients.run(batch);
+        return this.#accumulate === 1 ? this.#gradients.runAndUpdate(batch) : this.#gradients.run(batch);
       } catch (error) {
         if (!(error instanceof CaptureError)) throw error;
         this.#eager = true;

@@ -1,0 +1,199 @@
+// Forward, backward and update of a loss function as programs, one list of op calls per kind of input.
+import { backward } from '../autograd/backward.ts';
+import { gradientOf, setHasGradient } from '../autograd/gradient.ts';
+import { contiguous } from '../ops/copy.ts';
+import type { Storage } from '../runtime/storage.ts';
+import { checkReadable } from '../tensor/apply.ts';
+import type { OpCall } from '../tensor/op.ts';
+import { isDense } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './capture.ts';
+import { isAccumulation, writeGradientsInPlace } from './direct-gradients.ts';
+import { Program } from './program.ts';
+import { dropUnused } from './unused.ts';
+
+/** What a captured step needs of an optimiser. */
+export interface StepOptimizer {
+  readonly parameters: readonly Tensor[];
+  /** Makes the state of all parameters that have a gradient. */
+  prepare(): void;
+  step(): void;
+  zeroGrad(): void;
+}
+
+/** What the function of a step returns: the loss, or the loss first and further tensors to look at. */
+export type StepResult = Tensor | readonly [Tensor, ...Tensor[]];
+
+/**
+ * What a program does with gradients: 'add' to those that are there, 'start' them where there are none, or start those of the
+ * optimiser's parameters and 'update' these.
+ */
+type Kind = 'add' | 'start' | 'update';
+
+/** Options of `GradientStep`. */
+export interface GradientStepOptions {
+  /** For `runAndUpdate`. */
+  readonly optimizer?: StepOptimizer | undefined;
+  /** The gradient of the loss, 1 if absent: a loss scale that lives in linear memory. */
+  readonly seed?: Tensor | undefined;
+}
+
+/** One kind of input: what was captured, and its programs. */
+interface Entry {
+  readonly specs: readonly InputSpec[];
+  readonly captured: Captured<readonly Tensor[]>;
+  /** Leaves that get a gradient. */
+  readonly reached: readonly Tensor[];
+  readonly programs: Map<Kind, Program>;
+}
+
+/** Forward and backward of a loss function, captured per kind of input, with the update where one follows at once. Shared by captureStep and fit. */
+export class GradientStep {
+  readonly #lossFunction: (...inputs: Tensor[]) => StepResult;
+  readonly #optimizer: StepOptimizer | undefined;
+  readonly #seed: Tensor | undefined;
+  #entries: Entry[] = [];
+
+  constructor(lossFunction: (...inputs: Tensor[]) => StepResult, { optimizer, seed }: GradientStepOptions) {
+    this.#lossFunction = lossFunction;
+    this.#optimizer = optimizer;
+    this.#seed = seed;
+  }
+
+  /** Computes loss and gradients; returns what the function returned. */
+  run(inputs: readonly Tensor[]): Tensor[] {
+    const dense = checked(inputs);
+    const entry = this.#entry(dense);
+    const absent = entry.reached.every((leaf) => gradientOf(leaf) === null);
+    return this.#program(entry, absent ? 'start' : 'add').run(dense);
+  }
+
+  /** The same, then the update, in one program. The optimiser's gradients have been zeroed. */
+  runAndUpdate(inputs: readonly Tensor[]): Tensor[] {
+    const dense = checked(inputs);
+    return this.#program(this.#entry(dense), 'update').run(dense);
+  }
+
+  /** Loss and gradients without capture. */
+  runEagerly(inputs: readonly Tensor[]): Tensor[] {
+    const results = resultsOf(this.#lossFunction(...inputs));
+    backward(results[0]!, { gradient: this.#seed });
+    return results.map((result) => result.detach());
+  }
+
+  /** The programs so far. */
+  get programs(): readonly Program[] {
+    return this.#entries.flatMap(({ programs }) => [...programs.values()]);
+  }
+
+  dispose(): void {
+    for (const program of this.programs) program.dispose();
+    this.#entries = [];
+  }
+
+  #entry(inputs: readonly Tensor[]): Entry {
+    const specs = inputs.map(inputSpec);
+    const found = this.#entries.find((entry) => matches(entry, specs));
+    if (found) return found;
+    const captured = capture(specs, (...standIns) => {
+      const results = resultsOf(this.#lossFunction(...standIns));
+      backward(results[0]!, { gradient: this.#seed });
+      return results;
+    });
+    const buffers = new Set(captured.calls.filter(isAccumulation).map(({ inputs: [buffer] }) => buffer!.storage));
+    const reached = captured.leaves.filter(({ gradient }) => gradient && buffers.has(gradient.storage));
+    const entry = { specs, captured, reached, programs: new Map<Kind, Program>() };
+    this.#entries.push(entry);
+    return entry;
+  }
+
+  #program(entry: Entry, kind: Kind): Program {
+    let program = entry.programs.get(kind);
+    if (!program) {
+      const { inputs, result } = entry.captured;
+      program = new Program(this.#calls(entry, kind), inputs, result);
+      entry.programs.set(kind, program);
+    }
+    return program;
+  }
+
+  #calls({ captured, reached }: Entry, kind: Kind): readonly OpCall[] {
+    const ends = [...captured.inputs, ...captured.result];
+    const started = kind === 'start' ? reached : kind === 'update' ? this.#optimizer!.parameters : [];
+    const calls = writeGradientsInPlace(dropUnused(captured.calls, captured.result), buffersOf(started), ends);
+    return kind === 'update' ? [...calls, ...captureUpdate(this.#optimizer!, reached)] : calls;
+  }
+}
+
+function buffersOf(leaves: readonly Tensor[]): Set<Storage> {
+  return new Set(leaves.flatMap(({ gradient }) => (gradient ? [gradient.storage] : [])));
+}
+
+/** The op calls of an update when just these leaves have a gradient. */
+function captureUpdate(optimizer: StepOptimizer, reached: readonly Tensor[]): readonly OpCall[] {
+  const leaves = new Set([...optimizer.parameters, ...reached]);
+  const before = new Map([...leaves].map((leaf) => [leaf, gradientOf(leaf) !== null]));
+  for (const leaf of leaves) setHasGradient(leaf, reached.includes(leaf));
+  try {
+    optimizer.prepare();
+    return capture([], () => optimizer.step()).calls;
+  } finally {
+    for (const [leaf, had] of before) setHasGradient(leaf, had);
+  }
+}
+
+/** The inputs as a program takes them: data, since no gradient flows out of a program into what lies before it. */
+function checked(inputs: readonly Tensor[]): Tensor[] {
+  return inputs.map((input, index) => {
+    checkReadable('captureStep', input);
+    if (input.requiresGrad)
+      throw new Error(
+        `captureStep: input ${index}, ${input}, needs a gradient, which a captured step does not give to its inputs; detach() it, or let the function read it from outside`,
+      );
+    return isDense(input.shape, input.strides) ? input : contiguous(input);
+  });
+}
+
+function resultsOf(result: StepResult): readonly Tensor[] {
+  const results = Array.isArray(result) ? (result as readonly Tensor[]) : [result as Tensor];
+  if (!results.length || !results.every((each) => each instanceof Tensor))
+    throw new TypeError(`the loss function must return a Tensor, or the loss first in an array of them, got ${result}`);
+  return results;
+}
+
+function matches({ specs, captured }: Entry, wanted: readonly InputSpec[]): boolean {
+  return specs.length === wanted.length && specs.every((spec, i) => sameSpec(spec, wanted[i]!)) && captured.isCurrent();
+}
+
+/** The update of an optimiser, captured once per set of parameters that have gradients. */
+export class UpdateStep {
+  readonly #optimizer: StepOptimizer;
+  #programs = new Map<string, Program>();
+
+  constructor(optimizer: StepOptimizer) {
+    this.#optimizer = optimizer;
+  }
+
+  run(): void {
+    const { parameters } = this.#optimizer;
+    const key = parameters.map((parameter) => (gradientOf(parameter) ? 1 : 0)).join('');
+    let program = this.#programs.get(key);
+    if (!program) {
+      this.#optimizer.prepare();
+      const { calls } = capture([], () => this.#optimizer.step());
+      program = new Program(calls, [], []);
+      this.#programs.set(key, program);
+    }
+    program.run([]);
+  }
+
+  /** The programs so far, one per set of parameters. */
+  get programs(): readonly Program[] {
+    return [...this.#programs.values()];
+  }
+
+  dispose(): void {
+    for (const program of this.#programs.values()) program.dispose();
+    this.#programs.clear();
+  }
+}
