@@ -14,8 +14,7 @@
 // for the phases).
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
-import { NO_RESIDUAL } from './generated/micro-kernels';
-import { multiplyBlock, multiplyPanel, residualDistance, scratchRowBytes } from './gemm';
+import { multiplyBlock, multiplyPanel, NO_RESIDUAL, residualDistance, scratchRowBytes } from './gemm';
 import { panelBytes, transposeBlock } from './pack';
 
 

@@ -10,7 +10,8 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { panelBytes, transposeBlock } from './pack';
-import { multiplyStrip, NO_RESIDUAL, row1x32 } from './generated/micro-kernels';
+import { multiplyStrip, row1x32 } from './generated/micro-kernels';
+import { storeLanes } from './vector';
 
 
 @unmanaged
@@ -54,11 +55,33 @@ export function stripRows(): i32 {
   return ASC_FEATURE_RELAXED_SIMD ? 6 : 5;
 }
 
-/** Residuals have the strides of C: a kernel that is given their address (0: there is none) finds each at this distance. */
+/** Stands for the distance of a residual that is not there: no address is odd, so no two are this far apart. */
+// @ts-ignore: decorator
+@inline
+export const NO_RESIDUAL: usize = 1;
+
+/** Bytes from an element of C to its residual, which has the strides of C; address 0: there is none. */
 // @ts-ignore: decorator
 @inline
 export function residualDistance(residual: usize, c: usize): usize {
   return residual ? residual - c : NO_RESIDUAL;
+}
+
+/** Begins the sums of a panel's columns: C = init + residual. */
+function addResidual(rows: i32, init: usize, residual: usize, c: usize, ldc: usize, columns: i32): void {
+  const left = v128.load(init);
+  const right = v128.load(init, 16);
+  for (; rows > 0; rows--) {
+    const from = c + residual;
+    if (columns >= 8) {
+      v128.store(c, f32x4.add(left, v128.load(from)));
+      v128.store(c, f32x4.add(right, v128.load(from, 16)), 16);
+    } else {
+      storeLanes(c, f32x4.add(left, v128.load(from)), columns);
+      if (columns > 4) storeLanes(c + 16, f32x4.add(right, v128.load(from, 16)), columns - 4);
+    }
+    c += ldc;
+  }
 }
 
 /** `rows` rows of A, each contiguous, times one panel. */
@@ -84,7 +107,7 @@ export function multiplyPanel(
 
 /**
  * Rows of A, each `runs` runs of k floats (`jump` as the micro-kernels take it), times one panel. Rows are dealt to strips evenly:
- * 13 is 5 + 4 + 4, not 6 + 6 + 1.
+ * 13 is 5 + 4 + 4, not 6 + 6 + 1. A residual is added in a pass of its own, so that products without one pay nothing for it.
  */
 export function multiplyRuns(
   rows: i32,
@@ -103,13 +126,18 @@ export function multiplyRuns(
   lo: f32,
   hi: f32,
 ): void {
+  if (residual != NO_RESIDUAL) {
+    addResidual(rows, init, residual, c, ldc, columns);
+    init = c;
+    ldi = ldc;
+  }
   const strips = (rows + stripRows() - 1) / stripRows();
   const low = rows / strips;
   let taller = rows - strips * low;
   for (let strip = 0; strip < strips; strip++) {
     const height = taller > 0 ? low + 1 : low;
     taller--;
-    multiplyStrip(height, runs, k, jump, a, lda, b, init, ldi, residual, c, ldc, columns, lo, hi);
+    multiplyStrip(height, runs, k, jump, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
     a += <usize>height * lda;
     init += <usize>height * ldi;
     c += <usize>height * ldc;
@@ -140,19 +168,17 @@ export function multiplyBlock(
   let column = 0;
   if (rows == 1) {
     for (; column + 24 < columns; column += 32) {
-      row1x32(
-        k,
-        a,
-        panels + panelBytes(start),
-        size,
-        fresh ? panels : c,
-        fresh ? size : 32,
-        added,
-        c,
-        columns - column,
-        lo,
-        hi,
-      );
+      let init = fresh ? panels : c;
+      let ldi = fresh ? size : 32;
+      if (added != NO_RESIDUAL) {
+        for (let p = 0; p < 4; p++) {
+          addResidual(1, init, added, c + <usize>(32 * p), 0, columns - column - 8 * p);
+          init += size;
+        }
+        init = c;
+        ldi = 32;
+      }
+      row1x32(k, a, panels + panelBytes(start), size, init, ldi, c, columns - column, lo, hi);
       panels += 4 * size;
       c += 128;
     }

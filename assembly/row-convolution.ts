@@ -11,8 +11,8 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { copy, zero } from './convolution';
-import { multiplyRuns, residualDistance, stripRows } from './gemm';
-import { multiplyOuter, NO_RESIDUAL, runJump } from './generated/micro-kernels';
+import { multiplyRuns, NO_RESIDUAL, residualDistance, stripRows } from './gemm';
+import { multiplyOuter, runJump } from './generated/micro-kernels';
 import { panelBytes, transposeBlock } from './pack';
 
 
