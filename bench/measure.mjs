@@ -26,16 +26,22 @@ export function timedAsync(work) {
 }
 
 /**
- * @param {Contestant[]} contestants
- * @param {{ rounds?: number, minimumRounds?: number, sampleSeconds?: number, warmUpSeconds?: number, budgetSeconds?: number }} [options]
- *   a sample lasts at least `sampleSeconds`; where it is longer, rounds are given up (down to `minimumRounds`) to stay in the budget
- * @returns {Promise<Record<string, { seconds: number, p25: number, p75: number, ratio: number, repetitions: number, rounds: number }>>}
- *   seconds per piece of work (median and quartiles); `ratio`: median over the rounds of its time over the first contestant's
+ * @typedef {object} Effort
+ * @property {number} [rounds] @property {number} [minimumRounds]  samples of everyone; fewer, but not less than the minimum, to stay in the budget
+ * @property {number} [sampleSeconds]  a sample repeats short work until it lasts so long
+ * @property {number} [warmUpSeconds] @property {number} [warmUpCalls]  both are reached before anything counts
+ * @property {number} [budgetSeconds]
  */
-export async function compare(contestants, options = {}) {
-  const { rounds = 15, minimumRounds = 5, sampleSeconds = 0.005, warmUpSeconds = 0.1, budgetSeconds = 5 } = options;
+
+/**
+ * @param {Contestant[]} contestants
+ * @param {Effort} [effort]
+ * @returns {Promise<{ repetitions: number[], samples: number[][] }>} per contestant: repetitions in a sample, and seconds per piece of work in each round
+ */
+export async function sampleRounds(contestants, effort = {}) {
+  const { rounds = 15, minimumRounds = 5, budgetSeconds = 5 } = effort;
   const repetitions = [];
-  for (const contestant of contestants) repetitions.push(await warmUp(contestant, sampleSeconds, warmUpSeconds));
+  for (const contestant of contestants) repetitions.push(await warmUp(contestant, effort));
   const samples = contestants.map(() => []);
   const start = performance.now();
   for (let round = 0; round < rounds; round++) {
@@ -44,14 +50,25 @@ export async function compare(contestants, options = {}) {
     }
     if (round + 1 >= minimumRounds && (performance.now() - start) / 1000 > budgetSeconds) break;
   }
+  return { repetitions, samples };
+}
+
+/**
+ * @param {Contestant[]} contestants
+ * @param {Effort} [effort]
+ * @returns {Promise<Record<string, { seconds: number, p25: number, p75: number, ratio: number, repetitions: number, rounds: number }>>}
+ *   seconds per piece of work (median and quartiles); `ratio`: median over the rounds of its time over the first contestant's
+ */
+export async function compare(contestants, effort) {
+  const { repetitions, samples } = await sampleRounds(contestants, effort);
   return Object.fromEntries(contestants.map(({ name }, i) => [name, summary(samples[i], samples[0], repetitions[i])]));
 }
 
 /** Runs until the optimising compiler had its chance and returns how many repetitions fill a sample. */
-async function warmUp({ sample }, sampleSeconds, warmUpSeconds) {
+async function warmUp({ sample }, { sampleSeconds = 0.005, warmUpSeconds = 0.1, warmUpCalls = 3 }) {
   let repetitions = 1;
   let fastest = Number.POSITIVE_INFINITY;
-  for (let spent = 0, calls = 0; spent < warmUpSeconds || calls < 3; calls++) {
+  for (let spent = 0, calls = 0; spent < warmUpSeconds || calls < warmUpCalls; calls++) {
     const seconds = await sample(repetitions);
     spent += seconds;
     fastest = Math.min(fastest, seconds / repetitions);
@@ -65,10 +82,15 @@ function summary(times, reference, repetitions) {
     seconds: median(times),
     p25: quantile(times, 0.25),
     p75: quantile(times, 0.75),
-    ratio: median(times.map((time, round) => time / reference[round])),
+    ratio: medianRatio(times, reference),
     repetitions,
     rounds: times.length,
   };
+}
+
+/** Median over the rounds of one contestant's time over another's. */
+export function medianRatio(times, reference) {
+  return median(times.map((time, round) => time / reference[round]));
 }
 
 export function median(values) {

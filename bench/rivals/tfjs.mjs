@@ -15,7 +15,7 @@ const HWOI = [2, 3, 0, 1]; // depthwise: [height, width, channel, 1]
 
 /** @returns {Promise<object | null>} the contestant, null where the packages are not installed */
 export async function tfjs() {
-  const tf = await load();
+  const tf = await loadTfjs();
   if (!tf) return null;
   return {
     name: 'tfjs-wasm',
@@ -28,7 +28,7 @@ export async function tfjs() {
 }
 
 /** The CommonJS builds: the ES modules of these packages have imports that Node does not resolve. */
-async function load() {
+export async function loadTfjs() {
   const require = createRequire(import.meta.url);
   try {
     const tf = require('@tensorflow/tfjs-core');

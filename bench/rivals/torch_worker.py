@@ -1,11 +1,6 @@
-"""PyTorch as a contestant: one process that prepares work and times it on request.
-
-One JSON object a line on standard input, one answer a line on standard output:
-  {"op": "prepare", "kind": "gemm" | "conv2d" | "lenet" | "lenetTrain", ...}  -> {"handle": 1}
-  {"op": "sample", "handle": 1, "repetitions": 10}                            -> {"seconds": 0.01}
-  {"op": "answer", "handle": 1}                                               -> {"fingerprint": [sum, norm]}
-  {"op": "dispose", "handle": 1}                                              -> {}
-An error answers {"error": text}. The process ends with its input.
+"""PyTorch as a contestant: a worker as bench/workers.mjs describes them, with two requests more:
+  {"op": "prepare", "kind": "gemm" | "conv2d" | "lenet" | "lenetTrain" | "network" | "networkTrain", ...}  -> {"handle": 1}
+  {"op": "fingerprint", "handle": 1}  -> {"fingerprint": [sum, norm]}
 """
 import json
 import sys
@@ -71,19 +66,93 @@ def lenet_train(parameters, activation, pool, batch, learningRate):
     optimizer = torch.optim.SGD(net.parameters(), lr=learningRate)
     x = fill((batch, 1, 28, 28), 99)
     target = torch.tensor([(i * 7 + 3) % 10 for i in range(batch)])
-
-    def step():
-        optimizer.zero_grad()
-        with torch.enable_grad():
-            loss = F.cross_entropy(net(x), target)
-            loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
+    return lambda: train_step(net, optimizer, x, target)
 
 
-KINDS = {"gemm": gemm, "conv2d": conv2d, "lenet": lenet, "lenetTrain": lenet_train}
+def key_seed(key):
+    """FNV-1a folded to 16 bits, as in bench/weights.mjs."""
+    h = 0x811C9DC5
+    for byte in key.encode():
+        h = (h ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return (h ^ (h >> 16)) & 0xFFFF
+
+
+def parameter(key, shape):
+    """The formula of bench/weights.mjs."""
+    values = fill(shape, key_seed(key)).double()
+    if len(shape) > 1:
+        return (values * (6 / np.prod(shape[1:])) ** 0.5).float()
+    near_one = key.endswith(".weight") or key.endswith(".running_var")
+    return (values * 0.25 + 1 if near_one else values * 0.1).float()
+
+
+class LeNet(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Sigmoid(), nn.AvgPool2d(2)
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(), nn.Linear(84, 10)
+        )
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
+def zoo_model(name):
+    """A model of torchvision without random parts, or LeNet; weights by formula."""
+    if name == "lenet":
+        net = LeNet()
+    else:
+        import torchvision
+
+        options = {"mobilenetV2": {"dropout": 0.0}}.get(name, {})
+        net = getattr(torchvision.models, {"mobilenetV2": "mobilenet_v2"}.get(name, name))(**options)
+    for key, tensor in net.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            tensor.copy_(parameter(key, tuple(tensor.shape)))
+    return net
+
+
+def images(batch, input):
+    return fill((batch, *input), 99)
+
+
+def network(network, batch, input):
+    net = zoo_model(network).eval()
+    x = images(batch, input)
+    return lambda: net(x)
+
+
+def network_train(network, batch, input, classes, learningRate, momentum):
+    """Each call is one step; it returns the loss before the update."""
+    net = zoo_model(network).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=learningRate, momentum=momentum)
+    x = images(batch, input)
+    target = torch.tensor([(i * 7 + 3) % classes for i in range(batch)])
+    return lambda: train_step(net, optimizer, x, target)
+
+
+def train_step(net, optimizer, x, target):
+    optimizer.zero_grad()
+    with torch.enable_grad():
+        loss = F.cross_entropy(net(x), target)
+        loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+KINDS = {
+    "gemm": gemm,
+    "conv2d": conv2d,
+    "lenet": lenet,
+    "lenetTrain": lenet_train,
+    "network": network,
+    "networkTrain": network_train,
+}
+ANSWER_CALLS = {"networkTrain": 3}  # the losses of the first steps: an update that is wrong shows in the second
 
 
 def seconds(work, repetitions):
@@ -99,21 +168,27 @@ def fingerprint(result):
 
 
 def main():
-    torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    prepared, count = {}, 0
+    prepared, calls, count = {}, {}, 0
     for line in sys.stdin:
         request = json.loads(line)
         try:
             op = request.pop("op")
             if op == "prepare":
                 count += 1
-                prepared[count] = KINDS[request.pop("kind")](**request)
+                kind = request.pop("kind")
+                torch.set_num_threads(request.pop("threads", 1))
+                prepared[count] = KINDS[kind](**request)
+                calls[count] = ANSWER_CALLS.get(kind, 1)
                 answer = {"handle": count}
             elif op == "sample":
                 answer = {"seconds": seconds(prepared[request["handle"]], request["repetitions"])}
-            elif op == "answer":
+            elif op == "fingerprint":
                 answer = {"fingerprint": fingerprint(prepared[request["handle"]]())}
+            elif op == "answer":
+                work = prepared[request["handle"]]
+                results = [work() for _ in range(calls[request["handle"]])]
+                answer = {"answer": [value for result in results for value in result.flatten().tolist()]}
             elif op == "dispose":
                 del prepared[request["handle"]]
                 answer = {}
