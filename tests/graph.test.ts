@@ -3,9 +3,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import * as F from '../ts/functional.ts';
 import { type Lifetime, place } from '../ts/graph/planner.ts';
-import { lenet } from '../ts/models/lenet.ts';
 import { SLACK } from '../ts/runtime/heap.ts';
 import { Storage } from '../ts/runtime/storage.ts';
+import { EveryLayer } from './every-layer.ts';
 import {
   arange,
   CaptureError,
@@ -16,8 +16,6 @@ import {
   manualSeed,
   memoryStatistics,
   nn,
-  noGrad,
-  OutOfMemoryError,
   ones,
   optim,
   rand,
@@ -25,34 +23,9 @@ import {
   shutdown,
   type Tensor,
   tensor,
-  zeros,
 } from './feathermap.ts';
 
 afterEach(shutdown);
-
-/** One layer of every kind, and noise. */
-class EveryLayer extends nn.Module {
-  readonly trunk = new nn.Sequential(
-    new nn.Conv2d(1, 4, 3, { padding: 1 }),
-    new nn.ReLU(),
-    new nn.MaxPool2d(2),
-    new nn.Conv2d(4, 6, 3, { padding: 1, groups: 2 }),
-    new nn.Sigmoid(),
-    new nn.AvgPool2d(2),
-    new nn.Dropout(0.3),
-  );
-  readonly head = new nn.Sequential(
-    new nn.Flatten(),
-    new nn.Linear(24, 8),
-    new nn.Tanh(),
-    new nn.Dropout(0.5),
-    new nn.Linear(8, 3),
-  );
-
-  forward(x: Tensor): Tensor {
-    return this.head.forward(this.trunk.forward(this.training ? x.add(randn(x.shape).mul(0.1)) : x));
-  }
-}
 
 const labels = (values: number[]): Tensor => tensor(values, { dtype: 'i32' });
 
@@ -497,184 +470,6 @@ describe('a captured step', () => {
     expect(() => run(ones([1, 1]))).toThrow('run: this program was disposed, or made before shutdown()');
     expect(memoryStatistics().blocks).toBe(blocks + 2);
   });
-});
-
-describe('compile', () => {
-  beforeEach(() => init({ threads: 1 }));
-
-  it('computes what forward does in evaluation mode, bit for bit', () => {
-    const net = new EveryLayer();
-    const x = rand([4, 1, 8, 8]);
-    const run = compile(net, { input: [4, 1, 8, 8] });
-    net.eval();
-    const expected = net.forward(x);
-    expect(run(x).data()).toEqual(expected.data());
-    expect(run(x.mul(1)).data()).toEqual(expected.data());
-  });
-
-  it.each(['sigmoid', 'relu'] as const)('computes LeNet with %s, on 1 and 3 threads', async (variant) => {
-    const results: unknown[] = [];
-    for (const threads of [1, 3]) {
-      await shutdown();
-      await init({ threads });
-      manualSeed(1);
-      const net = lenet({ variant });
-      const x = rand([3, 1, 28, 28]);
-      results.push(compile(net, { input: [3, 1, 28, 28] })(x).data(), noGrad(() => net.eval().forward(x)).data());
-    }
-    for (const result of results) expect(result).toEqual(results[0]);
-  });
-
-  it('moves clamps into convolutions and dense layers and drops dropout', () => {
-    const net = new nn.Sequential(
-      new nn.Conv2d(1, 4, 3),
-      new nn.ReLU(),
-      new nn.Dropout(),
-      new nn.Flatten(),
-      new nn.Linear(16, 4),
-      new nn.ReLU(),
-    );
-    const run = compile(net, { input: [1, 1, 4, 4] });
-    // Flattening a channels-last tensor moves it once.
-    expect(run.plan.commands.map(({ op, module }) => `${op} ${module}`)).toEqual(
-      expect.arrayContaining(['conv2d 0', 'relayout 3', 'linear 4']),
-    );
-    for (const { op } of run.plan.commands) expect(['relu', 'dropout']).not.toContain(op);
-    net.eval();
-    const x = randn([1, 1, 4, 4]);
-    expect(run(x).data()).toEqual(net.forward(x).data());
-  });
-
-  it('does not move a clamp whose input is read elsewhere', () => {
-    class Residual extends nn.Module {
-      readonly conv = new nn.Conv2d(1, 1, 3, { padding: 1 });
-      forward(x: Tensor): Tensor {
-        const y = this.conv.forward(x);
-        return y
-          .relu()
-          .add(y.reshape([...y.shape]))
-          .add(y);
-      }
-    }
-    const net = new Residual();
-    const x = randn([1, 1, 6, 6]);
-    const run = compile(net, { input: [1, 1, 6, 6] });
-    expect(run(x).data()).toEqual(net.forward(x).data());
-    expect(run.plan.commands.map(({ op }) => op)).toContain('relu');
-  });
-
-  it('packs weights again after they change, in every way they can', () => {
-    const net = lenet().eval();
-    const x = rand([1, 1, 28, 28]);
-    const run = compile(net, { input: [1, 1, 28, 28] });
-    const same = (): void => expect(run(x).data()).toEqual(noGrad(() => net.forward(x)).data());
-    same();
-    nn.init.normal_(net.parameters()[0]!, 0, 0.3);
-    same();
-    net.loadStateDict(lenet().stateDict());
-    same();
-    const optimizer = new optim.SGD(net.parameters(), { lr: 1 });
-    F.crossEntropy(net.forward(x), labels([3])).backward();
-    optimizer.step();
-    same();
-    const step = captureStep((a, b) => F.crossEntropy(net.forward(a), b), { optimizer });
-    for (let i = 0; i < 2; i++) {
-      step(x, labels([3]));
-      same();
-    }
-  });
-
-  it('refuses other shapes, dtypes and options', () => {
-    const run = compile(new nn.Flatten(), { input: [2, 3, 1] });
-    expect(() => run(zeros([1, 3, 1]))).toThrow(RangeError);
-    expect(() => run(zeros([1, 3, 1]))).toThrow('compile: this program is for f32 [2,3,1], got f32 [1,3,1]');
-    expect(() => run(zeros([2, 3, 1], { dtype: 'u8' }))).toThrow('got u8 [2,3,1]');
-    expect(() => run(3 as never)).toThrow('compile: expected a Tensor, got a number');
-    expect(() => compile(new nn.Flatten(), { input: [-1] })).toThrow(/^compile: .*-1/);
-    expect(() => compile(new nn.Flatten(), { shape: [1] } as never)).toThrow("compile: unknown option 'shape'");
-    expect(() => compile(new nn.Linear(3, 2), { input: [2, 4] })).toThrow(/linear: .*\(in Linear\)/);
-  });
-
-  it('copies where the model only looks at its input another way', () => {
-    const run = compile(new nn.Flatten(), { input: [2, 2] });
-    const x = arange(8)
-      .slice([[4, 8]])
-      .reshape([2, 2]);
-    expect([...run(x).data()]).toEqual([4, 5, 6, 7]);
-  });
-
-  it('leaves every module in the mode it was in', () => {
-    const net = new EveryLayer();
-    net.head.eval();
-    compile(net, { input: [1, 1, 8, 8] }).dispose();
-    expect([net.training, net.trunk.training, net.head.training]).toEqual([true, true, false]);
-    expect(() => compile(net, { input: [1, 2, 8, 8] })).toThrow(RangeError);
-    expect([net.training, net.trunk.training, net.head.training]).toEqual([true, true, false]);
-  });
-
-  it('counts the multiply-adds of LeNet', () => {
-    const run = compile(lenet(), { input: [1, 1, 28, 28] });
-    const byHand = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10;
-    expect(byHand).toBe(416_520);
-    expect(run.plan.macs).toBe(byHand);
-    expect(compile(lenet(), { input: [8, 1, 28, 28] }).plan.macs).toBe(8 * byHand);
-  });
-
-  it('names its commands', () => {
-    const { commands } = compile(lenet(), { input: [1, 1, 28, 28] }).plan;
-    expect([...new Set(commands.map(({ module, op }) => `${module} ${op}`))]).toEqual([
-      'features.0 conv2d',
-      'features.1 sigmoid',
-      'features.2 avgPool2d',
-      'features.3 conv2d',
-      'features.4 sigmoid',
-      'features.5 avgPool2d',
-      'LeNet relayout',
-      'classifier.0 linear',
-      'classifier.1 sigmoid',
-      'classifier.2 linear',
-      'classifier.3 sigmoid',
-      'classifier.4 linear',
-    ]);
-    for (const { kernel, tiles } of commands) expect([typeof kernel, tiles >= 1]).toEqual(['string', true]);
-  });
-
-  it('gives all memory back, and programs share one arena', () => {
-    const net = lenet();
-    const x = rand([1, 1, 28, 28]);
-    const big = rand([16, 1, 28, 28]);
-    noGrad(() => net.forward(big)).dispose();
-    const before = memoryStatistics();
-    const one = compile(net, { input: [1, 1, 28, 28] });
-    const afterOne = memoryStatistics();
-    const two = compile(net, { input: [1, 1, 28, 28] });
-    const afterTwo = memoryStatistics();
-    expect(afterOne.blocks - before.blocks).toBe(afterTwo.blocks - afterOne.blocks + 1);
-    const expected = one(x).data();
-    const three = compile(net, { input: [16, 1, 28, 28] });
-    expect(three.plan.arenaBytes).toBeGreaterThan(one.plan.arenaBytes);
-    three(big).dispose();
-    expect(one(x).data()).toEqual(expected);
-    three.dispose();
-    expect(two(x).data()).toEqual(expected);
-    expect(memoryStatistics().allocatedBytes - afterTwo.allocatedBytes).toBeLessThan(1024);
-    one.dispose();
-    two.dispose();
-    two.dispose();
-    expect(() => one(x)).toThrow('run: this program was disposed');
-    expect(noGrad(() => net.eval().forward(x)).data()).toEqual(expected);
-  });
-});
-
-it('compile gives back what it took when memory runs out', async () => {
-  await init({ threads: 1, maxMemory: 8 << 20 });
-  const net = new nn.Sequential(new nn.Linear(300, 300), new nn.Linear(300, 1000), new nn.Linear(1000, 1000));
-  net.parameters().forEach((parameter) => void parameter.data());
-  const { blocks } = memoryStatistics();
-  expect(() => compile(net, { input: [4, 300] })).toThrow(OutOfMemoryError);
-  expect(memoryStatistics().blocks).toBe(blocks);
-  const x = ones([1, 300]);
-  expect(net[0]!.forward(x).shape).toEqual([1, 300]);
 });
 
 describe('the planner', () => {

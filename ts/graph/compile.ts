@@ -7,7 +7,11 @@ import type { DType } from '../tensor/dtype.ts';
 import { checkShape, contiguousStrides, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec } from './capture.ts';
-import { fuse } from './fuse.ts';
+import { dropIdentities } from './passes/drop-identities.ts';
+import type { Pass } from './passes/flow.ts';
+import { foldFlatten } from './passes/fold-flatten.ts';
+import { fuseClamps } from './passes/fuse-clamps.ts';
+import { fuseResiduals } from './passes/fuse-residuals.ts';
 import { type Plan, Program } from './program.ts';
 
 /** What compile needs of a model. */
@@ -75,11 +79,15 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   }) as CompiledModel;
 }
 
+/** What is done to the list of op calls, in this order: a clamp may follow a residual, but not the other way round. */
+const PASSES: readonly Pass[] = [dropIdentities, foldFlatten, fuseResiduals, fuseClamps];
+
 /** Captures the model in evaluation mode and writes its program. */
 function build(model: Compilable, spec: InputSpec): { captured: Captured<Tensor>; program: Program } {
   const captured = inEvaluation(model, () => capture([spec], (x) => noGrad(() => ownResult(model.forward(x!), x!))));
   const outputs = [captured.result];
-  const program = new Program(fuse(captured.calls, outputs), captured.inputs, outputs, { hoist: true });
+  const calls = PASSES.reduce((list, pass) => pass(list, outputs), captured.calls);
+  const program = new Program(calls, captured.inputs, outputs, { hoist: true });
   return { captured, program };
 }
 

@@ -33,6 +33,8 @@ export interface MatmulGeometry {
   readonly lo: number;
   readonly hi: number;
   readonly macs: number;
+  /** Rows of A are images with their channels inside, while B counts channel by channel. Made by compile. */
+  readonly image?: { readonly channels: number; readonly pixels: number };
 }
 
 const UNBOUNDED = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
@@ -74,18 +76,18 @@ function evenSpacing(x: Tensor): number | null {
   return spacing ?? 0;
 }
 
-/** Packs every matrix of B. */
-function packRight(emit: Emitter, b: Tensor, bias: Location): Location {
+/** Packs every matrix of B, its rows in the order of A's columns. */
+function packRight(emit: Emitter, { image, k, n }: MatmulGeometry, b: Tensor, bias: Location): Location {
   const even = evenSpacing(b) === null ? temporaryCopy(emit, b) : b;
-  const [strideChannel, strideN] = matrixStrides(even);
-  const [k, n] = even.shape.slice(-2) as [number, number];
+  const [strideK, strideN] = matrixStrides(even);
+  const { channels, pixels } = image ?? { channels: k, pixels: 1 };
   return emitPack(emit, {
     b: locationOf(even),
     bias,
-    taps: [0],
-    channels: k,
+    taps: Array.from({ length: pixels }, (_, pixel) => pixel * strideK),
+    channels,
     n,
-    strideChannel,
+    strideChannel: pixels * strideK,
     strideN,
     matrices: sizeOf(even.shape.slice(0, -2)),
     strideMatrix: evenSpacing(even)!,
@@ -114,7 +116,7 @@ function batchTable({ batch, m, n, k }: MatmulGeometry, a: Tensor, b: Tensor): n
 function emitProduct(emit: Emitter, geometry: MatmulGeometry, c: Tensor, a: Tensor, b: Tensor, bias: Location): void {
   const { batch, m, n, k, lo, hi, macs } = geometry;
   const left = leftOperand(emit, a);
-  const panels = packRight(emit, b, bias);
+  const panels = packRight(emit, geometry, b, bias);
   const blocks = productBlocks(m, n, k);
   emit.command(
     kernels.gemm,

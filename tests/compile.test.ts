@@ -1,0 +1,410 @@
+// Compiled models: that they compute what forward does in evaluation mode, which calls the passes fold and fuse, how packed weights
+// are shared and refreshed, what memory they take, and what their plans say.
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import * as F from '../ts/functional.ts';
+import { lenet } from '../ts/models/lenet.ts';
+import { EveryLayer } from './every-layer.ts';
+import {
+  arange,
+  type CompiledModel,
+  captureStep,
+  channelsLast,
+  compile,
+  contiguous,
+  init,
+  manualSeed,
+  memoryStatistics,
+  nn,
+  noGrad,
+  OutOfMemoryError,
+  ones,
+  optim,
+  rand,
+  randn,
+  shutdown,
+  type Tensor,
+  tensor,
+  zeros,
+} from './feathermap.ts';
+
+afterEach(shutdown);
+
+const labels = (values: number[]): Tensor => tensor(values, { dtype: 'i32' });
+
+/** Both results, the largest difference in units of the largest element. Passes change the order of sums, no more. */
+function expectClose(actual: Tensor, expected: Tensor, tolerance = 2e-6): void {
+  const [a, b] = [actual.data(), expected.data()];
+  expect(actual.shape).toEqual(expected.shape);
+  let [difference, largest] = [0, 0];
+  b.forEach((value, i) => {
+    difference = Math.max(difference, Math.abs(a[i]! - value));
+    largest = Math.max(largest, Math.abs(value));
+  });
+  expect(difference / largest).toBeLessThan(tolerance);
+}
+
+/** The op calls that a program makes, with their modules. */
+function opsOf(run: CompiledModel): string[] {
+  return [...new Set(run.plan.commands.map(({ op, module }) => (module ? `${op} ${module}` : op)))];
+}
+
+/** A module from a function, with layers by name. */
+class Net extends nn.Module {
+  [name: string]: unknown;
+  readonly #compute: (x: Tensor, layers: never) => Tensor;
+
+  constructor(layers: Readonly<Record<string, nn.Module>>, compute: (x: Tensor, layers: never) => Tensor) {
+    super();
+    this.#compute = compute;
+    Object.assign(this, layers);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.#compute(x, this as never);
+  }
+}
+
+type Layers<Name extends string> = Record<Name, nn.Sequential>;
+
+describe('residual branches', () => {
+  beforeEach(() => init({ threads: 1, debug: true }));
+
+  const conv = (inputs: number, outputs: number, options: nn.Conv2dLayerOptions = { padding: 1 }, size = 3) =>
+    new nn.Sequential(new nn.Conv2d(inputs, outputs, size, options));
+  const shape = [2, 4, 9, 7] as const;
+
+  /** Compiles a function of an image [2,4,9,7], compares it with the eager result, returns the ops of the program. */
+  function check<Name extends string>(
+    layers: Layers<Name>,
+    compute: (x: Tensor, layers: Layers<Name>) => Tensor,
+  ): string[] {
+    const net = new Net(layers, (x, own) => compute(channelsLast(x), own)).eval();
+    const run = compile(net, { input: shape });
+    const x = randn(shape);
+    expectClose(
+      run(x),
+      noGrad(() => net.forward(x)),
+    );
+    expectClose(
+      run(x),
+      noGrad(() => net.forward(x)),
+    );
+    return opsOf(run).map((op) => op.replace(' Net', ''));
+  }
+
+  it('start the sums of the convolution that ends them, activation included', () => {
+    const block = { one: conv(4, 4), two: conv(4, 4) };
+    expect(
+      check(block, (x, { one, two }) =>
+        x
+          .relu()
+          .add(two.forward(one.forward(x).relu()))
+          .relu(),
+      ),
+    ).toEqual(['relayout', 'relu', 'conv2d one.0', 'conv2d two.0']);
+  });
+
+  it('with a convolution on both sides, whichever comes last', () => {
+    const block = { one: conv(4, 6, { stride: 2, padding: 1 }), two: conv(6, 6), down: conv(4, 6, { stride: 2 }, 1) };
+    const last = check(block, (x, { one, two, down }) => {
+      const y = two.forward(one.forward(x).relu());
+      return y.add(down.forward(x)).relu();
+    });
+    expect(last).toEqual(['relayout', 'conv2d one.0', 'conv2d two.0', 'conv2d down.0']);
+    const first = check(block, (x, { one, two, down }) => {
+      const shortcut = down.forward(x);
+      return two.forward(one.forward(x).relu()).add(shortcut).relu();
+    });
+    expect(first).toEqual(['relayout', 'conv2d down.0', 'conv2d one.0', 'conv2d two.0']);
+  });
+
+  it('that are computed after the convolution are waited for', () => {
+    const block = { one: conv(4, 4), two: conv(4, 4) };
+    const ops = check(block, (x, { one, two }) => {
+      const y = two.forward(x);
+      return y.add(one.forward(x).sigmoid());
+    });
+    expect(ops).toEqual(['relayout', 'conv2d one.0', 'sigmoid', 'conv2d two.0']);
+  });
+
+  it('stay additions where the convolution is read twice, clamped before, broadcast or returned', () => {
+    const block = { one: conv(4, 4), two: conv(4, 4) };
+    const added = (compute: (x: Tensor, layers: typeof block) => Tensor): void =>
+      expect(check(block, compute)).toContain('add');
+    added((x, { one }) => {
+      const y = one.forward(x);
+      return y.add(x.sigmoid().add(y.mul(2)));
+    });
+    added((x, { one, two }) => one.forward(x).relu().add(two.forward(x).relu()));
+    added((x, { one }) => {
+      const y = one.forward(x);
+      return y.add(y);
+    });
+    added((x, { one }) => one.forward(x).add(tensor([[[1]], [[2]], [[3]], [[4]]])));
+    added((x, { one }) => one.forward(x).add(contiguous(x)));
+  });
+
+  it('take one residual each, through views, chains and shared layers', () => {
+    const block = { one: conv(4, 4), two: conv(4, 4) };
+    expect(
+      check(block, (x, { one, two }) => {
+        const a = one.forward(x.relu());
+        const b = two.forward(a).add(a).relu();
+        return one.forward(b).add(b).add(two.forward(b)).relu();
+      }).filter((op) => op.startsWith('add')),
+    ).toEqual([]);
+    const ops = check(block, (x, { one }) => {
+      const y = one.forward(x).unsqueeze(0).relu();
+      return y.squeeze(0).add(one.forward(x.sigmoid()));
+    });
+    expect(ops).toEqual(['relayout', 'conv2d one.0', 'sigmoid']);
+  });
+});
+
+describe('what changes nothing', () => {
+  beforeEach(() => init({ threads: 1, debug: true }));
+
+  it('is dropped, unless it makes a result', () => {
+    const net = new nn.Sequential(
+      new nn.Conv2d(2, 3, 3),
+      new nn.AvgPool2d(1),
+      new nn.ReLU(),
+      new nn.MaxPool2d(1),
+      new nn.ReLU(),
+      new nn.Dropout(),
+      new nn.Sigmoid(),
+    ).eval();
+    const run = compile(net, { input: [1, 2, 5, 5] });
+    expect(opsOf(run)).toEqual(['conv2d 0', 'sigmoid 6']);
+    const x = randn([1, 2, 5, 5]);
+    expectClose(
+      run(x),
+      noGrad(() => net.forward(x)),
+    );
+    const last = compile(new nn.Sequential(new nn.Sigmoid(), new nn.MaxPool2d(1)), { input: [1, 2, 5, 5] });
+    expectClose(last(x), x.sigmoid());
+  });
+});
+
+describe('an image that is flattened for a dense layer', () => {
+  beforeEach(() => init({ threads: 1, debug: true }));
+
+  it('stays where it is, for all layers that read it', () => {
+    const net = new Net(
+      { conv: new nn.Conv2d(3, 5, 3), one: new nn.Linear(60, 7), two: new nn.Linear(60, 7, { bias: false }) },
+      (x, { conv, one, two }: Record<'conv' | 'one' | 'two', nn.Linear>) => {
+        const y = F.flatten(conv.forward(x), 1);
+        return one.forward(y).relu().add(two.forward(y));
+      },
+    ).eval();
+    const run = compile(net, { input: [4, 3, 5, 6] });
+    expect(opsOf(run)).toEqual(['conv2d conv', 'linear one', 'linear two', 'add Net']);
+    const x = randn([4, 3, 5, 6]);
+    expectClose(
+      run(x),
+      noGrad(() => net.forward(x)),
+    );
+  });
+
+  it('moves where somebody else wants it in row-major order', () => {
+    const net = new Net(
+      { conv: new nn.Conv2d(3, 5, 3), one: new nn.Linear(60, 60) },
+      (x, { conv, one }: Record<'conv' | 'one', nn.Linear>) => {
+        const y = F.flatten(conv.forward(x), 1);
+        return one.forward(y).add(y);
+      },
+    ).eval();
+    const run = compile(net, { input: [4, 3, 5, 6] });
+    expect(opsOf(run)).toContain('relayout Net');
+    const x = randn([4, 3, 5, 6]);
+    expectClose(
+      run(x),
+      noGrad(() => net.forward(x)),
+    );
+  });
+});
+
+describe('compile', () => {
+  beforeEach(() => init({ threads: 1 }));
+
+  it('computes what forward does in evaluation mode', () => {
+    const net = new EveryLayer();
+    const x = rand([4, 1, 8, 8]);
+    const run = compile(net, { input: [4, 1, 8, 8] });
+    net.eval();
+    const expected = net.forward(x);
+    expectClose(run(x), expected);
+    expectClose(run(x.mul(1)), expected);
+  });
+
+  it.each(['sigmoid', 'relu'] as const)(
+    'computes LeNet with %s, with the same bits on 1, 2 and 3 threads',
+    async (variant) => {
+      const results: unknown[] = [];
+      for (const threads of [1, 2, 3]) {
+        await shutdown();
+        await init({ threads });
+        manualSeed(1);
+        const net = lenet({ variant });
+        const x = rand([3, 1, 28, 28]);
+        const y = compile(net, { input: [3, 1, 28, 28] })(x);
+        expectClose(
+          y,
+          noGrad(() => net.eval().forward(x)),
+        );
+        results.push(y.data());
+      }
+      for (const result of results) expect(result).toEqual(results[0]);
+    },
+  );
+
+  it('moves clamps into convolutions and dense layers and drops dropout', () => {
+    const net = new nn.Sequential(
+      new nn.Conv2d(1, 4, 3),
+      new nn.ReLU(),
+      new nn.Dropout(),
+      new nn.Flatten(),
+      new nn.Linear(16, 4),
+      new nn.ReLU(),
+    );
+    const run = compile(net, { input: [1, 1, 4, 4] });
+    expect(opsOf(run)).toEqual(['conv2d 0', 'linear 4']);
+    net.eval();
+    const x = randn([1, 1, 4, 4]);
+    expectClose(run(x), net.forward(x));
+  });
+
+  it('does not move a clamp whose input is read elsewhere', () => {
+    class Residual extends nn.Module {
+      readonly conv = new nn.Conv2d(1, 1, 3, { padding: 1 });
+      forward(x: Tensor): Tensor {
+        const y = this.conv.forward(x);
+        return y
+          .relu()
+          .add(y.reshape([...y.shape]))
+          .add(y);
+      }
+    }
+    const net = new Residual();
+    const x = randn([1, 1, 6, 6]);
+    const run = compile(net, { input: [1, 1, 6, 6] });
+    expect(run(x).data()).toEqual(net.forward(x).data());
+    expect(run.plan.commands.map(({ op }) => op)).toContain('relu');
+  });
+
+  it('packs weights again after they change, in every way they can', () => {
+    const net = lenet().eval();
+    const x = rand([1, 1, 28, 28]);
+    const run = compile(net, { input: [1, 1, 28, 28] });
+    const same = (): void =>
+      expectClose(
+        run(x),
+        noGrad(() => net.forward(x)),
+      );
+    same();
+    nn.init.normal_(net.parameters()[0]!, 0, 0.3);
+    same();
+    net.loadStateDict(lenet().stateDict());
+    same();
+    const optimizer = new optim.SGD(net.parameters(), { lr: 1 });
+    F.crossEntropy(net.forward(x), labels([3])).backward();
+    optimizer.step();
+    same();
+    const step = captureStep((a, b) => F.crossEntropy(net.forward(a), b), { optimizer });
+    for (let i = 0; i < 2; i++) {
+      step(x, labels([3]));
+      same();
+    }
+  });
+
+  it('refuses other shapes, dtypes and options', () => {
+    const run = compile(new nn.Flatten(), { input: [2, 3, 1] });
+    expect(() => run(zeros([1, 3, 1]))).toThrow(RangeError);
+    expect(() => run(zeros([1, 3, 1]))).toThrow('compile: this program is for f32 [2,3,1], got f32 [1,3,1]');
+    expect(() => run(zeros([2, 3, 1], { dtype: 'u8' }))).toThrow('got u8 [2,3,1]');
+    expect(() => run(3 as never)).toThrow('compile: expected a Tensor, got a number');
+    expect(() => compile(new nn.Flatten(), { input: [-1] })).toThrow(/^compile: .*-1/);
+    expect(() => compile(new nn.Flatten(), { shape: [1] } as never)).toThrow("compile: unknown option 'shape'");
+    expect(() => compile(new nn.Linear(3, 2), { input: [2, 4] })).toThrow(/linear: .*\(in Linear\)/);
+  });
+
+  it('copies where the model only looks at its input another way', () => {
+    const run = compile(new nn.Flatten(), { input: [2, 2] });
+    const x = arange(8)
+      .slice([[4, 8]])
+      .reshape([2, 2]);
+    expect([...run(x).data()]).toEqual([4, 5, 6, 7]);
+  });
+
+  it('leaves every module in the mode it was in', () => {
+    const net = new EveryLayer();
+    net.head.eval();
+    compile(net, { input: [1, 1, 8, 8] }).dispose();
+    expect([net.training, net.trunk.training, net.head.training]).toEqual([true, true, false]);
+    expect(() => compile(net, { input: [1, 2, 8, 8] })).toThrow(RangeError);
+    expect([net.training, net.trunk.training, net.head.training]).toEqual([true, true, false]);
+  });
+
+  it('counts the multiply-adds of LeNet', () => {
+    const run = compile(lenet(), { input: [1, 1, 28, 28] });
+    const byHand = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10;
+    expect(byHand).toBe(416_520);
+    expect(run.plan.macs).toBe(byHand);
+    expect(compile(lenet(), { input: [8, 1, 28, 28] }).plan.macs).toBe(8 * byHand);
+  });
+
+  it('names its commands', () => {
+    const run = compile(lenet(), { input: [1, 1, 28, 28] });
+    const { commands } = run.plan;
+    expect(opsOf(run)).toEqual([
+      'conv2d features.0',
+      'sigmoid features.1',
+      'avgPool2d features.2',
+      'conv2d features.3',
+      'sigmoid features.4',
+      'avgPool2d features.5',
+      'linear classifier.0',
+      'sigmoid classifier.1',
+      'linear classifier.2',
+      'sigmoid classifier.3',
+      'linear classifier.4',
+    ]);
+    for (const { kernel, tiles } of commands) expect([typeof kernel, tiles >= 1]).toEqual(['string', true]);
+  });
+
+  it('gives all memory back, and programs share one arena', () => {
+    const net = lenet();
+    const x = rand([1, 1, 28, 28]);
+    const big = rand([16, 1, 28, 28]);
+    noGrad(() => net.forward(big)).dispose();
+    const before = memoryStatistics();
+    const one = compile(net, { input: [1, 1, 28, 28] });
+    const afterOne = memoryStatistics();
+    const two = compile(net, { input: [1, 1, 28, 28] });
+    const afterTwo = memoryStatistics();
+    expect(afterOne.blocks - before.blocks).toBe(afterTwo.blocks - afterOne.blocks + 1);
+    const expected = one(x).data();
+    const three = compile(net, { input: [16, 1, 28, 28] });
+    expect(three.plan.arenaBytes).toBeGreaterThan(one.plan.arenaBytes);
+    three(big).dispose();
+    expect(one(x).data()).toEqual(expected);
+    three.dispose();
+    expect(two(x).data()).toEqual(expected);
+    expect(memoryStatistics().allocatedBytes - afterTwo.allocatedBytes).toBeLessThan(1024);
+    one.dispose();
+    two.dispose();
+    two.dispose();
+    expect(() => one(x)).toThrow('run: this program was disposed');
+  });
+});
+
+it('compile gives back what it took when memory runs out', async () => {
+  await init({ threads: 1, maxMemory: 8 << 20 });
+  const net = new nn.Sequential(new nn.Linear(300, 300), new nn.Linear(300, 1000), new nn.Linear(1000, 1000));
+  net.parameters().forEach((parameter) => void parameter.data());
+  const { blocks } = memoryStatistics();
+  expect(() => compile(net, { input: [4, 300] })).toThrow(OutOfMemoryError);
+  expect(memoryStatistics().blocks).toBe(blocks);
+  const x = ones([1, 300]);
+  expect(net[0]!.forward(x).shape).toEqual([1, 300]);
+});

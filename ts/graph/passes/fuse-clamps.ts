@@ -1,0 +1,51 @@
+// A pass over op calls: an activation that only clamps moves into the epilogue of the convolution or dense layer before it, also
+// where views lie between the two. The clamp happens in registers either way, so the bits do not change.
+import type { OpCall } from '../../tensor/op.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+import { Flow, fillsStorage, inStorageOf, samePlaces } from './flow.ts';
+
+/** Geometry of ops whose epilogue clamps. */
+interface Clamping {
+  readonly lo: number;
+  readonly hi: number;
+}
+
+const CLAMPING = new Set(['conv2d', 'linear', 'matmul']);
+/** Activations that are a clamp to fixed bounds. */
+const BOUNDS: Readonly<Record<string, Clamping>> = {
+  relu: { lo: 0, hi: Number.POSITIVE_INFINITY },
+  relu6: { lo: 0, hi: 6 },
+};
+
+/** The bounds that an activation clamps to, or null if it does something else. */
+function clampOf({ op, geometry }: OpCall): Clamping | null {
+  return op.name === 'clamp' ? (geometry as Clamping) : (BOUNDS[op.name] ?? null);
+}
+
+/** One clamp after the other, as a single one. */
+function compose(inner: Clamping, { lo, hi }: Clamping): Clamping {
+  return { lo: Math.min(Math.max(inner.lo, lo), hi), hi: Math.min(Math.max(inner.hi, lo), hi) };
+}
+
+/** The calls with clamps fused. */
+export function fuseClamps(calls: readonly OpCall[], outputs: readonly Tensor[]): OpCall[] {
+  const flow = new Flow(calls, outputs);
+  /** What became of calls that took in others. */
+  const fused = new Map<OpCall, OpCall>();
+  const gone = new Map<OpCall, OpCall>();
+  for (const call of calls) {
+    const bounds = clampOf(call);
+    const x = call.inputs[0];
+    if (!bounds || !x || flow.soleReader(x) !== call || !samePlaces(x, call.outputs[0]!)) continue;
+    const maker = flow.maker(x);
+    const root = maker && (gone.get(maker) ?? maker);
+    if (!root || !CLAMPING.has(root.op.name)) continue;
+    const before = fused.get(root) ?? root;
+    const [y] = before.outputs;
+    if (!fillsStorage(y!)) continue;
+    const geometry = { ...(before.geometry as Clamping), ...compose(before.geometry as Clamping, bounds) };
+    fused.set(root, { ...before, geometry, outputs: [inStorageOf(y!, call.outputs[0]!)] });
+    gone.set(call, root);
+  }
+  return calls.filter((call) => !gone.has(call)).map((call) => fused.get(call) ?? call);
+}
