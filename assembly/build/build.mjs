@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
 import { generateBindings } from './bindings.mjs';
+import { generateDepthwiseStrips } from './depthwise-strips.mjs';
 import { generateMicroKernels } from './micro-kernels.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -31,6 +32,7 @@ function embed(target) {
 }
 
 generateMicroKernels(root);
+generateDepthwiseStrips(root);
 generateBindings(root);
 for (const target of targets) {
   await compile(target);

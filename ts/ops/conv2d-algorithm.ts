@@ -5,12 +5,17 @@ import type { Conv2dAlgorithm, Conv2dGeometry } from './conv2d-geometry.ts';
 /** What the choice may look at. */
 type Sizes = Omit<Conv2dGeometry, 'algorithm'>;
 
-export function forwardAlgorithm(_geometry: Sizes): Conv2dAlgorithm {
-  return 'direct';
+/** Whether every channel has a kernel of its own and gives one output. */
+function isDepthwise({ x, weight, groups }: Sizes): boolean {
+  return groups > 1 && groups === x[1] && groups === weight[0];
 }
 
-export function inputGradAlgorithm(_geometry: Sizes): Conv2dAlgorithm {
-  return 'direct';
+export function forwardAlgorithm(geometry: Sizes): Conv2dAlgorithm {
+  return isDepthwise(geometry) ? 'depthwise' : 'direct';
+}
+
+export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
+  return isDepthwise(geometry) ? 'depthwise' : 'direct';
 }
 
 export function weightGradAlgorithm(_geometry: Sizes): Conv2dAlgorithm {

@@ -1,11 +1,12 @@
 // The algorithms by name. One that lacks a gradient leaves it to the matrix product.
+import { depthwise } from './conv2d-depthwise.ts';
 import type { Conv2dAlgorithm, Conv2dEmitters } from './conv2d-geometry.ts';
 import { emitForward, emitInputGrad } from './conv2d-product.ts';
 import { emitWeightGrad } from './conv2d-weight-grad.ts';
 
 const direct: Required<Conv2dEmitters> = { forward: emitForward, inputGrad: emitInputGrad, weightGrad: emitWeightGrad };
 
-const emitters: Partial<Record<Conv2dAlgorithm, Conv2dEmitters>> = { direct };
+const emitters: Partial<Record<Conv2dAlgorithm, Conv2dEmitters>> = { direct, depthwise };
 
 /** What emits the commands of an algorithm. */
 export function emittersOf(algorithm: Conv2dAlgorithm): Required<Conv2dEmitters> {

@@ -1,0 +1,184 @@
+// Emits depthwise convolution, every channel with a kernel of its own, and its input gradient (assembly/depthwise.ts).
+import * as kernels from '../generated/kernels.ts';
+import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
+import type { Operand } from '../tensor/op.ts';
+import { channelsLastStrides } from '../tensor/shape.ts';
+import { locationOf, type Tensor } from '../tensor/tensor.ts';
+import type { Conv2dEmitters, Conv2dGeometry, ForwardOperands, Four, InputGradOperands } from './conv2d-geometry.ts';
+import { forwardTaps, gradientPhases, type Phase, type Tap, tapOffset } from './conv2d-phases.ts';
+import { evenBlock, MAC_NANOSECONDS } from './product.ts';
+
+/** Taps as a grid of kernel rows x taps at even distances. */
+interface TapGrid {
+  readonly kernelRows: number;
+  readonly taps: number;
+  readonly dy: number;
+  readonly dx: number;
+  readonly dilationY: number;
+  readonly dilationX: number;
+}
+
+/** The grid of a phase: its taps are a product of rows and columns, in order. */
+function gridOf(taps: readonly Tap[]): TapGrid {
+  const [first] = taps;
+  if (!first) return { kernelRows: 0, taps: 1, dy: 0, dx: 0, dilationY: 1, dilationX: 1 };
+  const { dy, dx } = first;
+  const perRow = taps.filter((tap) => tap.dy === dy).length;
+  return {
+    kernelRows: taps.length / perRow,
+    taps: perRow,
+    dy,
+    dx,
+    dilationY: taps.length > perRow ? taps[perRow]!.dy - dy : 1,
+    dilationX: perRow > 1 ? taps[1]!.dx - dx : 1,
+  };
+}
+
+/** Offsets of all phases' taps in the weight, each phase begun by its bias. */
+function packedWords(phases: readonly Phase[]): number[] {
+  return phases.flatMap(({ taps }) => [kernels.BIAS_WORD, ...taps.map(({ offset }) => offset)]);
+}
+
+/** Emits the packing of a depthwise weight, times `scale` per channel, with the bias of every phase. */
+function packDepthwise(
+  emit: Emitter,
+  weight: Tensor,
+  bias: Operand,
+  scale: Operand,
+  phases: readonly Phase[],
+): Location {
+  const channels = weight.shape[0]!;
+  const vectors = Math.ceil(channels / 4);
+  const words = packedWords(phases);
+  const panels = emit.temporary(16 * vectors * words.length);
+  emit.command(
+    kernels.packDepthwise,
+    {
+      panels,
+      w: locationOf(weight),
+      bias: bias ? locationOf(bias) : NOWHERE,
+      scale: scale ? locationOf(scale) : NOWHERE,
+      taps: emit.table(words),
+      words: words.length,
+      channels,
+      strideChannel: weight.strides[0]!,
+    },
+    { tiles: Math.ceil(vectors / kernels.PACK_VECTORS), work: vectors * words.length * 4 },
+  );
+  return panels;
+}
+
+/** Multiply-adds per tile, about: 10 to 20 us. */
+const TILE_MACS = 250000;
+/** Floats of input and output from which on they are fetched from memory in order. */
+const STREAM_FLOATS = 2e6;
+
+interface Depthwise extends Omit<ForwardOperands, 'weight' | 'bias' | 'scale'> {
+  readonly panels: Location;
+  readonly phases: readonly Phase[];
+  /** Distance between windows on x, and between the pixels of a phase on y. */
+  readonly step: readonly [number, number];
+  readonly spread: readonly [number, number];
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/** The phases in the words of the kernel, and all their packed words. */
+function phaseTable(phases: readonly Phase[]): { table: number[]; words: number } {
+  let words = 0;
+  const table = phases.flatMap(({ rows, columns, offset, taps }) => {
+    const { kernelRows, taps: perRow, dy, dx, dilationY, dilationX } = gridOf(taps);
+    const phase = [rows, columns, offset, words, kernelRows, perRow, dy, dx, dilationY, dilationX];
+    words += 1 + taps.length;
+    return phase;
+  });
+  return { table, words };
+}
+
+function emitDepthwise(emit: Emitter, { y, x, panels, residual, phases, step, spread, lo, hi }: Depthwise): void {
+  const [images, channels, height, width] = x.shape as Four;
+  const [xImage, , xRow, xColumn] = x.strides as Four;
+  const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
+  const { table, words } = phaseTable(phases);
+  const most = (of: (phase: Phase) => number) => Math.max(1, ...phases.map(of));
+  const rowMacs = most((phase) => phase.columns * phase.taps.length) * channels;
+  const tileRows = evenBlock(
+    most(({ rows }) => rows),
+    Math.max(1, Math.floor(TILE_MACS / rowMacs)),
+    1,
+  );
+  const macs = phases.reduce(
+    (sum, { rows, columns, taps }) => sum + images * rows * columns * channels * taps.length,
+    0,
+  );
+  emit.command(
+    kernels.depthwise,
+    {
+      y: locationOf(y),
+      x: locationOf(x),
+      panels,
+      residual: residual ? locationOf(residual) : NOWHERE,
+      phases: emit.table(table),
+      phaseCount: phases.length,
+      images,
+      height,
+      width,
+      channels,
+      xImage,
+      xRow,
+      xColumn,
+      stepY: step[0],
+      stepX: step[1],
+      yImage,
+      yRow: yRow * spread[0],
+      yColumn: yColumn * spread[1],
+      words,
+      tileRows,
+      stream: x.size + y.size > STREAM_FLOATS ? 1 : 0,
+      lo,
+      hi,
+    },
+    {
+      tiles: images * phases.reduce((sum, { rows }) => sum + Math.ceil(rows / tileRows), 0),
+      work: 2 * macs * MAC_NANOSECONDS,
+      scratch: kernels.DEPTHWISE_SCRATCH,
+    },
+  );
+}
+
+function emitForward(emit: Emitter, geometry: Conv2dGeometry, operands: ForwardOperands): void {
+  const { rows, columns, lo, hi } = geometry;
+  const { y, x, weight, bias, residual, scale } = operands;
+  const taps = forwardTaps(geometry, (r, s) => tapOffset(weight, r, s));
+  const phases = [{ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }];
+  emitDepthwise(emit, {
+    y,
+    x,
+    panels: packDepthwise(emit, weight, bias, scale, phases),
+    residual,
+    phases,
+    step: [rows.stride, columns.stride],
+    spread: [1, 1],
+    lo,
+    hi,
+  });
+}
+
+function emitInputGrad(emit: Emitter, geometry: Conv2dGeometry, { dx, dy, weight }: InputGradOperands): void {
+  const { rows, columns, lo, hi } = geometry;
+  const phases = gradientPhases(geometry, weight);
+  emitDepthwise(emit, {
+    y: dx,
+    x: dy,
+    panels: packDepthwise(emit, weight, null, null, phases),
+    residual: null,
+    phases,
+    step: [1, 1],
+    spread: [rows.stride, columns.stride],
+    lo,
+    hi,
+  });
+}
+
+/** Depthwise convolution: `groups` equals the channels of input and output. */
+export const depthwise: Conv2dEmitters = { forward: emitForward, inputGrad: emitInputGrad };
