@@ -7,7 +7,9 @@ import {
   init,
   keep,
   manualSeed,
+  memoryStatistics,
   nn,
+  noGrad,
   ones,
   optim,
   rand,
@@ -15,6 +17,7 @@ import {
   shutdown,
   type Tensor,
   tensor,
+  zeros,
 } from './feathermap.ts';
 
 beforeEach(() => init({ threads: 1, debug: true }));
@@ -154,5 +157,123 @@ describe('gradients in a captured step', () => {
     expect(() => captureStep(() => w.mul(2).sum(), { optimizer: new optim.SGD([w], { lr: 1 }) })()).toThrow(
       'a gradient hook',
     );
+  });
+});
+
+/** A chain of layers with noise, in which activations take most of the memory. */
+function deep(): nn.Module {
+  const layers: nn.Module[] = [new nn.Conv2d(3, 8, 3, { padding: 1 }), new nn.ReLU()];
+  for (let i = 0; i < 8; i++)
+    layers.push(new nn.Conv2d(8, 8, 3, { padding: 1 }), new nn.ReLU(), new nn.Dropout(0.1), new nn.Tanh());
+  return new nn.Sequential(...layers, new nn.AvgPool2d(8), new nn.Flatten(), new nn.Linear(32, 4));
+}
+
+describe('memoryLimit', () => {
+  beforeEach(async () => {
+    await shutdown();
+    await init({ threads: 1 });
+  });
+
+  const setUp = () => {
+    manualSeed(5);
+    const net = deep();
+    const optimizer = new optim.SGD(net.parameters(), { lr: 0.1, momentum: 0.9 });
+    const x = keep(randn([32, 3, 16, 16]));
+    const y = keep(
+      tensor(
+        [...Array(32).keys()].map((i) => i % 4),
+        { dtype: 'i32' },
+      ),
+    );
+    const loss = (a: Tensor, b: Tensor): Tensor => F.crossEntropy(net.forward(a), b);
+    return { net, optimizer, x, y, loss };
+  };
+
+  it('is met by computing activations twice, without changing a bit, masks of dropout included', () => {
+    const run = (share: number) => {
+      const { net, optimizer, x, y, loss } = setUp();
+      const whole = captureStep(loss, { optimizer }).prepare(x, y);
+      const memoryLimit = Math.round(share * whole.peakBytes);
+      const step = captureStep(loss, { optimizer, memoryLimit });
+      const plan = step.prepare(x, y);
+      expect(plan.peakBytes).toBeLessThanOrEqual(memoryLimit);
+      const losses = [1, 2, 3].map(() => step(x, y).item());
+      expect(step.plan).toEqual(plan);
+      return {
+        plan,
+        values: [losses, ...values(net.parameters()), ...values(net.parameters().map(({ grad }) => grad))],
+      };
+    };
+    const whole = run(1);
+    const shares = [0.8, 0.65, 0.5].map(run);
+    for (const { plan, values: found } of shares) {
+      expect(found).toEqual(whole.values);
+      expect(plan.commands.length).toBeGreaterThan(whole.plan.commands.length);
+    }
+    expect(shares[0]!.plan.macs).toBeLessThan(1.1 * whole.plan.macs);
+    expect(shares.at(-1)!.plan.macs).toBeLessThan(1.4 * whole.plan.macs);
+  });
+
+  it('that cannot be met says what the least is, and that can be met', () => {
+    const { optimizer, x, y, loss } = setUp();
+    const limited = (memoryLimit: number) => captureStep(loss, { optimizer, memoryLimit });
+    const least = /^memoryLimit of 100000 bytes cannot be met: this step takes at least (\d+) bytes/;
+    let message = '';
+    try {
+      limited(100_000)(x, y);
+    } catch (error) {
+      expect(error).toBeInstanceOf(RangeError);
+      ({ message } = error as Error);
+    }
+    expect(message).toMatch(least);
+    const bytes = Number(least.exec(message)![1]);
+    expect(limited(bytes).prepare(x, y).peakBytes).toBe(bytes);
+    for (const bad of [0, -1, Number.NaN, '1'])
+      expect(() => limited(bad as number)).toThrow('captureStep: memoryLimit is a number of bytes');
+  });
+
+  it('never repeats what changes something', () => {
+    const { net, x, y, loss } = setUp();
+    const runs = keep(zeros([]));
+    const counted = (a: Tensor): Tensor => {
+      noGrad(() => runs.copy_(runs.add(1)));
+      return loss(a.mul(runs), y);
+    };
+    const whole = captureStep(counted).prepare(x).peakBytes;
+    const step = captureStep(counted, { memoryLimit: Math.round(whole / 2) });
+    for (let i = 1; i <= 3; i++) {
+      step(x);
+      expect(runs.item()).toBe(i);
+    }
+    expect(net.parameters()[0]!.grad).not.toBe(null);
+  });
+});
+
+describe('prepare', () => {
+  it('says to the byte what the step will take, before it runs, and trains nothing', async () => {
+    await shutdown();
+    await init({ threads: 1 });
+    const net = new Sample();
+    const optimizer = new optim.Adam(net.parameters());
+    const step = captureStep((a: Tensor, b: Tensor) => F.crossEntropy(net.forward(a), b), { optimizer });
+    const [x, y] = batch();
+    const before = values(net.parameters());
+    const plan = step.prepare(x, y);
+    expect(values(net.parameters())).toEqual(before);
+    expect(net.parameters().map(({ grad }) => grad)).toEqual(before.map(() => null));
+    step(x, y).dispose();
+    const loss = step(x, y);
+    expect(memoryStatistics().allocatedBytes).toBe(plan.peakBytes);
+    loss.dispose();
+  });
+
+  it('before shutdown leaves a step that says so', async () => {
+    const w = tensor([1], { requiresGrad: true });
+    const step = captureStep((x: Tensor) => w.mul(x).sum());
+    step.prepare(ones([1]));
+    await shutdown();
+    await init({ threads: 1 });
+    expect(() => step(ones([1]))).toThrow('was made before shutdown()');
+    step.dispose();
   });
 });

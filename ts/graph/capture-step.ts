@@ -2,6 +2,7 @@
 
 import { checkOptions } from '../tensor/create.ts';
 import { release } from '../tensor/lifetime.ts';
+import { printed } from '../tensor/printed.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { GradientStep, type StepOptimizer, type StepResult } from './gradient-step.ts';
 import { type Plan, planOf } from './program.ts';
@@ -10,12 +11,22 @@ import { type Plan, planOf } from './program.ts';
 export interface CaptureStepOptions {
   /** Updates the parameters after each backward; without one only gradients are computed, and they add up until they are zeroed. */
   optimizer?: StepOptimizer | undefined;
+  /**
+   * Most bytes of linear memory that the step may take, `plan.peakBytes`. Activations that do not fit are forgotten after the
+   * forward pass and computed again for the backward pass (PyTorch: torch.utils.checkpoint): the same bits, more time.
+   */
+  memoryLimit?: number | undefined;
 }
 
 /** A captured training step: call it with a batch, get the loss (or what the function returned). */
 export interface CapturedStep<Result extends StepResult> {
   (...inputs: Tensor[]): Result;
-  /** What all its programs take and do, one per kind of input. Null before the first call. */
+  /**
+   * Captures the step for inputs like these, whose values do not matter, and returns its plan: nothing is computed, and no
+   * memory is taken but for gradients and the state of the optimiser.
+   */
+  prepare(...inputs: Tensor[]): Plan;
+  /** What all its programs take and do, one per kind of input. Null before the first call or `prepare`. */
   readonly plan: Plan | null;
   /** Gives its programs' memory back. */
   dispose(): void;
@@ -33,7 +44,8 @@ const NEXT_CALL =
  *
  * @param lossFunction returns the loss, or `[loss, ...more]`; must not read values (`item`, `data`)
  * @returns a function that takes a batch, trains on it once and returns the loss
- * @throws what the function throws at capture; Error from `item()` or `data()` inside it, naming the layer
+ * @throws what the function throws at capture; Error from `item()` or `data()` inside it, naming the layer; RangeError if
+ *   `memoryLimit` cannot be met, naming the least that is possible
  * @example
  * ```ts
  * import { captureStep, init, nn, optim, randn } from 'feathermap';
@@ -52,8 +64,10 @@ export function captureStep<Result extends StepResult>(
   lossFunction: (...inputs: Tensor[]) => Result,
   options: CaptureStepOptions = {},
 ): CapturedStep<Result> {
-  checkOptions('captureStep', options, ['optimizer']);
-  const { optimizer } = options;
+  checkOptions('captureStep', options, ['optimizer', 'memoryLimit']);
+  const { optimizer, memoryLimit } = options;
+  if (memoryLimit !== undefined && !(typeof memoryLimit === 'number' && memoryLimit > 0))
+    throw new RangeError(`captureStep: memoryLimit is a number of bytes, got ${printed(memoryLimit)}`);
   const gradients = new GradientStep(lossFunction, options);
   let before: readonly Tensor[] = [];
   const step = (...inputs: Tensor[]): Result => {
@@ -63,8 +77,12 @@ export function captureStep<Result extends StepResult>(
     before = results.filter((result) => !inputs.some(({ storage }) => storage === result.storage));
     return (results.length === 1 ? results[0] : results) as Result;
   };
+  const prepare = (...inputs: Tensor[]): Plan => {
+    gradients.prepare(inputs);
+    return planOf(gradients.programs);
+  };
   const dispose = (): void => gradients.dispose();
-  return Object.defineProperty(Object.assign(step, { dispose }), 'plan', {
+  return Object.defineProperty(Object.assign(step, { prepare, dispose }), 'plan', {
     get: () => (gradients.programs.length ? planOf(gradients.programs) : null),
   }) as CapturedStep<Result>;
 }

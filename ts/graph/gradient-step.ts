@@ -9,6 +9,7 @@ import { isDense } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './capture.ts';
 import { isAccumulation, writeGradientsInPlace } from './direct-gradients.ts';
+import { fitIntoMemory } from './memory-limit.ts';
 import { Program } from './program.ts';
 import { dropUnused } from './unused.ts';
 
@@ -36,6 +37,8 @@ export interface GradientStepOptions {
   readonly optimizer?: StepOptimizer | undefined;
   /** The gradient of the loss, 1 if absent: a loss scale that lives in linear memory. */
   readonly seed?: Tensor | undefined;
+  /** Most bytes that a program may take. */
+  readonly memoryLimit?: number | undefined;
 }
 
 /** One kind of input: what was captured, and its programs. */
@@ -52,20 +55,31 @@ export class GradientStep {
   readonly #lossFunction: (...inputs: Tensor[]) => StepResult;
   readonly #optimizer: StepOptimizer | undefined;
   readonly #seed: Tensor | undefined;
+  readonly #memoryLimit: number | undefined;
   #entries: Entry[] = [];
 
-  constructor(lossFunction: (...inputs: Tensor[]) => StepResult, { optimizer, seed }: GradientStepOptions) {
+  constructor(
+    lossFunction: (...inputs: Tensor[]) => StepResult,
+    { optimizer, seed, memoryLimit }: GradientStepOptions,
+  ) {
     this.#lossFunction = lossFunction;
     this.#optimizer = optimizer;
     this.#seed = seed;
+    this.#memoryLimit = memoryLimit;
+  }
+
+  /** Makes the program that `run` or `runAndUpdate` would use for such inputs, without running it. */
+  prepare(inputs: readonly Tensor[]): void {
+    const entry = this.#entry(checked(inputs));
+    if (this.#optimizer) this.#program(entry, 'update');
+    else this.#program(entry, kindOf(entry));
   }
 
   /** Computes loss and gradients; returns what the function returned. */
   run(inputs: readonly Tensor[]): Tensor[] {
     const dense = checked(inputs);
     const entry = this.#entry(dense);
-    const absent = entry.reached.every((leaf) => gradientOf(leaf) === null);
-    return this.#program(entry, absent ? 'start' : 'add').run(dense);
+    return this.#program(entry, kindOf(entry)).run(dense);
   }
 
   /** The same, then the update, in one program. The optimiser's gradients have been zeroed. */
@@ -109,20 +123,27 @@ export class GradientStep {
 
   #program(entry: Entry, kind: Kind): Program {
     let program = entry.programs.get(kind);
-    if (!program) {
-      const { inputs, result } = entry.captured;
-      program = new Program(this.#calls(entry, kind), inputs, result);
-      entry.programs.set(kind, program);
-    }
+    if (!program) entry.programs.set(kind, (program = this.#build(entry, kind)));
     return program;
   }
 
-  #calls({ captured, reached }: Entry, kind: Kind): readonly OpCall[] {
-    const ends = [...captured.inputs, ...captured.result];
+  #build({ captured, reached }: Entry, kind: Kind): Program {
+    const { inputs, result: results } = captured;
     const started = kind === 'start' ? reached : kind === 'update' ? this.#optimizer!.parameters : [];
-    const calls = writeGradientsInPlace(dropUnused(captured.calls, captured.result), buffersOf(started), ends);
-    return kind === 'update' ? [...calls, ...captureUpdate(this.#optimizer!, reached)] : calls;
+    const calls = writeGradientsInPlace(dropUnused(captured.calls, results), buffersOf(started), [
+      ...inputs,
+      ...results,
+    ]);
+    const update = kind === 'update' ? captureUpdate(this.#optimizer!, reached) : [];
+    const build = (list: readonly OpCall[]): Program =>
+      new Program([...list, ...update], inputs, results, { deferred: true });
+    return fitIntoMemory({ calls, inputs, results }, this.#memoryLimit ?? Number.POSITIVE_INFINITY, build);
   }
+}
+
+/** Whether gradients are there. */
+function kindOf({ reached }: Entry): Kind {
+  return reached.every((leaf) => gradientOf(leaf) === null) ? 'start' : 'add';
 }
 
 function buffersOf(leaves: readonly Tensor[]): Set<Storage> {

@@ -45,6 +45,8 @@ export interface Plan {
 export interface ProgramOptions {
   /** Computes what depends on parameters only (packed weights) once per version of them. For inference. */
   readonly hoist?: boolean;
+  /** Takes no memory until it first runs, so that its plan can be looked at before. */
+  readonly deferred?: boolean;
 }
 
 /** A replayable program over fixed shapes. */
@@ -65,12 +67,14 @@ export class Program implements Tenant {
   readonly #macs: number;
   #uses: ReadonlyMap<Storage, readonly Use[]> = new Map();
   #address = 0;
+  #loaded = false;
+  readonly #engine = engine();
 
   constructor(
     calls: readonly OpCall[],
     inputs: readonly Tensor[],
     outputs: readonly Tensor[],
-    { hoist = false }: ProgramOptions = {},
+    { hoist = false, deferred = false }: ProgramOptions = {},
   ) {
     const lowered = calls.map(lower);
     const ends = endsOf(inputs, outputs);
@@ -89,20 +93,28 @@ export class Program implements Tenant {
     this.#placement = place(lifetimes(this.#commands, inArena), engine().debug);
     this.arenaBytes = this.#placement.bytes;
     this.#macs = rest.reduce((sum, { macs }) => sum + macs, 0);
-    this.#load();
+    for (const storage of this.pinned) storage.pins++;
+    if (deferred) return;
+    try {
+      this.#load();
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** Takes memory and writes the program. If memory runs out, what was taken goes back. */
   #load(): void {
-    for (const storage of this.pinned) storage.pins++;
+    if (engine() !== this.#engine) return;
     try {
       for (const storage of this.pinned) materialise(storage);
       this.#prepared?.write();
       this.#address = engine().heap.allocate(programBytes(this.#commands));
       enter(this);
       this.#uses = groupBy(writeProgram(engine().memory, this.#address, this.#commands));
+      this.#loaded = true;
     } catch (error) {
-      this.dispose();
+      this.#unload();
       throw error;
     }
   }
@@ -116,7 +128,7 @@ export class Program implements Tenant {
 
   /** Whether it has given its memory back. */
   get disposed(): boolean {
-    return this.#address === 0;
+    return this.#loaded && this.#address === 0;
   }
 
   /** What it takes and does. */
@@ -148,6 +160,7 @@ export class Program implements Tenant {
 
   /** Runs on these inputs, whose specs are those of the capture, and returns fresh outputs. */
   run(inputs: readonly Tensor[]): Tensor[] {
+    if (!this.#loaded) this.#load();
     if (!this.#address) throw new Error('run: this program was disposed, or made before shutdown()');
     if (activeRecorder())
       throw new CaptureError('run: a compiled model or captured step cannot run inside a step that is being captured');
@@ -181,6 +194,7 @@ export class Program implements Tenant {
 
   /** Runs once, command by command, and returns the milliseconds each took. */
   profile(inputs: readonly Tensor[]): number[] {
+    if (!this.#loaded) this.#load();
     this.#prepared?.refresh();
     this.#bindEnds(inputs, []);
     engine().reserveScratch(this.#scratch);
@@ -239,12 +253,17 @@ export class Program implements Tenant {
 
   /** Gives its memory back and unpins what it named. */
   dispose(): void {
+    this.#unload();
+    this.#loaded = true;
+    for (const storage of this.pinned) storage.pins--;
+    (this as { pinned: readonly Storage[] }).pinned = [];
+  }
+
+  #unload(): void {
     leave(this);
     this.#prepared?.dispose();
     if (this.#address) engine().heap.free(this.#address);
     this.#address = 0;
-    for (const storage of this.pinned) storage.pins--;
-    (this as { pinned: readonly Storage[] }).pinned = [];
   }
 }
 
