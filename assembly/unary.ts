@@ -247,6 +247,16 @@ class ClampBackward {
   }
 }
 
+/** p = lo, q = hi. */
+@unmanaged
+class HardtanhBackward {
+  // @ts-ignore: decorator
+  @inline
+  lanes(dy: v128, y: v128, p: v128, q: v128): v128 {
+    return v128.andnot(dy, v128.or(f32x4.le(y, p), f32x4.ge(y, q)));
+  }
+}
+
 /** p = 0, q = -0, the sign bit. */
 @unmanaged
 class AbsBackward {
@@ -372,6 +382,11 @@ export function sqrtBackward(args: UnaryBackwardArgs, first: i32, last: i32, lan
 /** dx = dy where lo <= x <= hi, else 0. */
 export function clampBackward(args: ClampBackwardArgs, first: i32, last: i32, lane: i32): void {
   zip<ClampBackward>(args.dx, args.dy, args.x, args.count, first, last, f32x4.splat(args.lo), f32x4.splat(args.hi));
+}
+
+/** dx = dy, but 0 where y = x lies on a bound or beyond. */
+export function hardtanhBackward(args: ClampBackwardArgs, first: i32, last: i32, lane: i32): void {
+  zip<HardtanhBackward>(args.dx, args.dy, args.x, args.count, first, last, f32x4.splat(args.lo), f32x4.splat(args.hi));
 }
 
 /** y = x, or y = y + x where the flag is set: a gradient that arrives where one may already lie. */

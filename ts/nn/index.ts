@@ -1,8 +1,22 @@
 // Layers, under PyTorch's names.
+export { BatchNorm1d, BatchNorm2d, type BatchNormLayerOptions } from './batch-norm.ts';
 export { Sequential } from './container.ts';
 export { Conv2d, type Conv2dLayerOptions } from './conv.ts';
 export * as init from './init.ts';
-export { AvgPool2d, Dropout, Flatten, MaxPool2d, ReLU, Sigmoid, Tanh } from './layers.ts';
+export {
+  AdaptiveAvgPool2d,
+  AvgPool2d,
+  Dropout,
+  Flatten,
+  Hardtanh,
+  Identity,
+  type InplaceOption,
+  MaxPool2d,
+  ReLU,
+  ReLU6,
+  Sigmoid,
+  Tanh,
+} from './layers.ts';
 export { Linear } from './linear.ts';
 export { CrossEntropyLoss, MSELoss } from './loss.ts';
 export { type LoadResult, Module, type StateDict } from './module.ts';

@@ -1,6 +1,7 @@
 // Layers without parameters: each is one function with its options kept.
 
-import { relu, sigmoid, tanh } from '../ops/activation.ts';
+import { type HardtanhOptions, hardtanh, relu, relu6, sigmoid, tanh } from '../ops/activation.ts';
+import { adaptiveAvgPool2d, type OutputSize } from '../ops/adaptive-pool.ts';
 import { type AvgPool2dOptions, avgPool2d, type MaxPool2dOptions, maxPool2d } from '../ops/pool.ts';
 import { dropout } from '../ops/random.ts';
 import { flatten } from '../ops/shape.ts';
@@ -9,10 +10,67 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { showOptions } from './checks.ts';
 import { Module } from './module.ts';
 
+/**
+ * Option of activations and dropout, as PyTorch has it. It is accepted so that layers can be written as there, and has no effect:
+ * inputs are never overwritten, and where buffers lie is the planner's business.
+ */
+export interface InplaceOption {
+  inplace?: boolean | undefined;
+}
+
+/** The input itself. Takes any arguments, and ignores them. Source: torch.nn.Identity. */
+export class Identity extends Module {
+  constructor(..._ignored: unknown[]) {
+    super();
+  }
+
+  forward(x: Tensor): Tensor {
+    return x;
+  }
+}
+
 /** max(x, 0), NaN kept. Source: torch.nn.ReLU. */
 export class ReLU extends Module {
+  constructor(options: InplaceOption = {}) {
+    super();
+    checkOptions('ReLU', options, ['inplace']);
+  }
+
   forward(x: Tensor): Tensor {
     return relu(x);
+  }
+}
+
+/** min(max(x, 0), 6), NaN kept. Source: torch.nn.ReLU6. */
+export class ReLU6 extends Module {
+  constructor(options: InplaceOption = {}) {
+    super();
+    checkOptions('ReLU6', options, ['inplace']);
+  }
+
+  forward(x: Tensor): Tensor {
+    return relu6(x);
+  }
+}
+
+/** min(max(x, `minVal`), `maxVal`), -1 and 1 by default; NaN kept. Source: torch.nn.Hardtanh. */
+export class Hardtanh extends Module {
+  readonly options: HardtanhOptions;
+
+  constructor(options: HardtanhOptions & InplaceOption = {}) {
+    super();
+    checkOptions('Hardtanh', options, ['minVal', 'maxVal', 'inplace']);
+    const { inplace: _, ...bounds } = options;
+    this.options = bounds;
+  }
+
+  forward(x: Tensor): Tensor {
+    return hardtanh(x, this.options);
+  }
+
+  override extraRepr(): string {
+    const { minVal = -1, maxVal = 1 } = this.options;
+    return `minVal=${minVal}, maxVal=${maxVal}`;
   }
 }
 
@@ -50,8 +108,9 @@ export class Flatten extends Module {
 export class Dropout extends Module {
   readonly p: number;
 
-  constructor(p = 0.5) {
+  constructor(p = 0.5, options: InplaceOption = {}) {
     super();
+    checkOptions('Dropout', options, ['inplace']);
     if (!(p >= 0 && p <= 1)) throw new RangeError(`Dropout: p must be a probability from 0 to 1, got ${p}`);
     this.p = p;
   }
@@ -109,5 +168,23 @@ export class AvgPool2d extends Module {
 
   override extraRepr(): string {
     return `kernelSize=${JSON.stringify(this.kernelSize)}${showOptions(this.options)}`;
+  }
+}
+
+/** Mean of windows that divide [N,C,H,W] into `outputSize` rows and columns, see `adaptiveAvgPool2d`. Source: torch.nn.AdaptiveAvgPool2d. */
+export class AdaptiveAvgPool2d extends Module {
+  readonly outputSize: OutputSize;
+
+  constructor(outputSize: OutputSize) {
+    super();
+    this.outputSize = outputSize;
+  }
+
+  forward(x: Tensor): Tensor {
+    return adaptiveAvgPool2d(x, this.outputSize);
+  }
+
+  override extraRepr(): string {
+    return `outputSize=${JSON.stringify(this.outputSize)}`;
   }
 }

@@ -85,6 +85,8 @@ export abstract class Module {
   /** Whether dropout drops and running statistics move. Set by `train()` and `eval()`. */
   training = true;
   readonly #buffers = new Map<string, Tensor>();
+  /** Buffers that a state dict may lack. */
+  readonly #optional = new Set<string>();
 
   constructor() {
     const forward = this.forward as (...inputs: never[]) => unknown;
@@ -107,17 +109,19 @@ export abstract class Module {
   /**
    * Adds a tensor that belongs to the state but is not trained, and returns it. It has its name in the state dict, `running_mean`, and
    * is the property of that name in camelCase, `this.runningMean`, which can be set to another tensor.
-   * Source: torch.nn.Module.register_buffer.
+   * With `optional` a state dict may be loaded that lacks it. Source: torch.nn.Module.register_buffer.
    *
    * @throws TypeError unless it is a tensor, RangeError for a name with a dot or one that the module uses for something else
    */
-  registerBuffer(name: string, tensor: Tensor): Tensor {
+  registerBuffer(name: string, tensor: Tensor, options: { optional?: boolean } = {}): Tensor {
+    checkOptions('registerBuffer', options, ['optional']);
     const property = camelCase(name);
     if (typeof name !== 'string' || !name || name.includes('.'))
       throw new RangeError(`registerBuffer: expected a name without dots, got ${printed(name)}`);
     if (!this.#buffers.has(name) && (this as Record<string, unknown>)[property] !== undefined)
       throw new RangeError(`registerBuffer: '${name}' would hide the property ${property}`);
     this.#setBuffer(name, tensor);
+    if (options.optional) this.#optional.add(name);
     Object.defineProperty(this, property, {
       get: () => this.#buffers.get(name),
       set: (value: Tensor) => this.#setBuffer(name, value),
@@ -188,6 +192,13 @@ export abstract class Module {
       for (const [name, value] of module.#buffers) yield [join(path, name), value];
   }
 
+  /** Paths of the buffers that a state dict may lack. */
+  #optionalBuffers(): Set<string> {
+    const paths = new Set<string>();
+    for (const [path, module] of this.namedModules()) for (const name of module.#optional) paths.add(join(path, name));
+    return paths;
+  }
+
   /** All parameters, in the order of the state dict. */
   parameters(): Parameter[] {
     return [...this.namedParameters()].map(([, parameter]) => parameter);
@@ -247,7 +258,8 @@ export abstract class Module {
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): LoadResult {
     checkOptions('loadStateDict', options, ['strict']);
     const own = new Map(this.#namedState());
-    const missingKeys = [...own.keys()].filter((name) => !(name in state));
+    const optional = this.#optionalBuffers();
+    const missingKeys = [...own.keys()].filter((name) => !(name in state) && !optional.has(name));
     const unexpectedKeys = Object.keys(state).filter((name) => !own.has(name));
     if ((options.strict ?? true) && missingKeys.length + unexpectedKeys.length)
       throw new Error(

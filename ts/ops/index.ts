@@ -1,5 +1,7 @@
 // All public ops, one line per family.
 export * from './activation.ts';
+export { adaptiveAvgPool2d } from './adaptive-pool.ts';
+export { type BatchNormOptions, batchNorm } from './batch-norm.ts';
 export type { TensorOrNumber } from './broadcast.ts';
 export { eq, ge, gt, le, lt, ne, where } from './compare.ts';
 export { type Conv2dOptions, conv2d } from './conv2d.ts';
