@@ -11,15 +11,13 @@ interface Clamping {
 }
 
 const CLAMPING = new Set(['conv2d', 'linear', 'matmul']);
-/** Activations that are a clamp to fixed bounds. */
-const BOUNDS: Readonly<Record<string, Clamping>> = {
-  relu: { lo: 0, hi: Number.POSITIVE_INFINITY },
-  relu6: { lo: 0, hi: 6 },
-};
+/** Ops that clamp to the bounds in their geometry; relu6 is a hardtanh. */
+const BOUNDED = new Set(['clamp', 'hardtanh']);
 
 /** The bounds that an activation clamps to, or null if it does something else. */
 function clampOf({ op, geometry }: OpCall): Clamping | null {
-  return op.name === 'clamp' ? (geometry as Clamping) : (BOUNDS[op.name] ?? null);
+  if (op.name === 'relu') return { lo: 0, hi: Number.POSITIVE_INFINITY };
+  return BOUNDED.has(op.name) ? (geometry as Clamping) : null;
 }
 
 /** One clamp after the other, as a single one. */
