@@ -25,17 +25,28 @@ export class PackArgs {
   bias: Input;
   /** n floats per matrix; address 0: ones. */
   scale: Input;
+  /** As in PanelSource. */
+  taps: Table;
+  tapCount: i32;
+  channels: i32;
+  strideChannel: i32;
+  strideN: i32;
+  n: i32;
+  /** Elements from one matrix (batch, group) to the next. */
+  strideMatrix: i32;
+  panelsPerTile: i32;
+}
+
+/** Where the elements of a panel lie; records that have these fields hand them on. */
+@unmanaged
+export class PanelSource {
   /** Element offset of each tap. */
   taps: Table;
   tapCount: i32;
   /** Channels per tap: k = tap * channels + channel. */
   channels: i32;
-  n: i32;
   strideChannel: i32;
   strideN: i32;
-  /** Elements from one matrix (batch, group) to the next. */
-  strideMatrix: i32;
-  panelsPerTile: i32;
 }
 
 /** Tiles: matrices x ceil(panels of a matrix / panelsPerTile). */
@@ -49,6 +60,7 @@ export function pack(args: PackArgs, first: i32, last: i32, lane: i32): void {
 }
 
 function packPanels(args: PackArgs, matrix: i32, first: i32, last: i32): void {
+  const layout = changetype<PanelSource>(changetype<usize>(args) + offsetof<PackArgs>('taps'));
   const size = panelBytes(args.tapCount * args.channels);
   const panels = args.panels + <usize>(matrix * ((args.n + 7) >> 3)) * size;
   const source = args.b + ((<usize>(matrix * args.strideMatrix)) << 2);
@@ -59,12 +71,12 @@ function packPanels(args: PackArgs, matrix: i32, first: i32, last: i32): void {
   let panel = first;
   if (args.strideN == 1) {
     for (; panel + 4 <= last && 8 * panel + 32 <= args.n; panel += 4) {
-      packFourPanels(args, panels + <usize>panel * size + 32, size, source + ((<usize>panel) << 5));
+      packFourPanels(layout, panels + <usize>panel * size + 32, size, source + ((<usize>panel) << 5));
     }
   }
   for (; panel < last; panel++) {
     const from = source + ((<usize>(8 * panel * args.strideN)) << 2);
-    packPanel(args, panels + <usize>panel * size + 32, from, min(8, args.n - 8 * panel));
+    packPanel(layout, panels + <usize>panel * size + 32, from, min(8, args.n - 8 * panel));
   }
   if (args.scale) {
     const scale = args.scale + ((<usize>(matrix * args.n)) << 2);
@@ -75,7 +87,7 @@ function packPanels(args: PackArgs, matrix: i32, first: i32, last: i32): void {
 }
 
 /** Multiplies the panel's rows by `count` (at most 8) factors, one per column. */
-function scalePanel(panel: usize, size: usize, factors: usize, count: i32): void {
+export function scalePanel(panel: usize, size: usize, factors: usize, count: i32): void {
   const f0 = v128.and(v128.load(factors), laneMask(count));
   const f1 = v128.and(v128.load(factors, 16), laneMask(count - 4));
   const end = panel + size;
@@ -90,7 +102,8 @@ function packHead(to: usize, bias: usize, count: i32): void {
   for (let i = 0; i < 8; i++) store<f32>(to + ((<usize>i) << 2), i < count ? load<f32>(bias + ((<usize>i) << 2)) : 0);
 }
 
-function packPanel(args: PackArgs, to: usize, from: usize, columns: i32): void {
+/** `columns` (1 to 8) columns at `from`, all of k. */
+export function packPanel(args: PanelSource, to: usize, from: usize, columns: i32): void {
   const channels = args.channels;
   const strideChannel = (<usize>args.strideChannel) << 2;
   const strideN = (<usize>args.strideN) << 2;
@@ -127,7 +140,7 @@ function copyEight(to: usize, from: usize, channels: i32, stride: usize): void {
 }
 
 /** Four panels at once where n is innermost: whole cache lines of every channel, and a quarter of the page walks. */
-function packFourPanels(args: PackArgs, to: usize, size: usize, from: usize): void {
+function packFourPanels(args: PanelSource, to: usize, size: usize, from: usize): void {
   const stride = (<usize>args.strideChannel) << 2;
   for (let tap = 0; tap < args.tapCount; tap++) {
     const source = from + ((<usize>load<i32>(args.taps + ((<usize>tap) << 2))) << 2);

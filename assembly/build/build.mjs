@@ -6,6 +6,7 @@ import asc from 'assemblyscript/asc';
 import { generateBindings } from './bindings.mjs';
 import { generateDepthwiseStrips } from './depthwise-strips.mjs';
 import { generateMicroKernels } from './micro-kernels.mjs';
+import { generateWinogradTransforms } from './winograd-transforms.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 process.chdir(root);
@@ -33,6 +34,7 @@ function embed(target) {
 
 generateMicroKernels(root);
 generateDepthwiseStrips(root);
+generateWinogradTransforms(root);
 generateBindings(root);
 for (const target of targets) {
   await compile(target);

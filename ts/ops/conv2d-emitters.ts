@@ -3,10 +3,11 @@ import { depthwise } from './conv2d-depthwise.ts';
 import type { Conv2dAlgorithm, Conv2dEmitters } from './conv2d-geometry.ts';
 import { emitForward, emitInputGrad } from './conv2d-product.ts';
 import { emitWeightGrad } from './conv2d-weight-grad.ts';
+import { winograd2, winograd4 } from './conv2d-winograd.ts';
 
 const direct: Required<Conv2dEmitters> = { forward: emitForward, inputGrad: emitInputGrad, weightGrad: emitWeightGrad };
 
-const emitters: Partial<Record<Conv2dAlgorithm, Conv2dEmitters>> = { direct, depthwise };
+const emitters: Record<Conv2dAlgorithm, Conv2dEmitters> = { direct, depthwise, winograd2, winograd4 };
 
 /** What emits the commands of an algorithm. */
 export function emittersOf(algorithm: Conv2dAlgorithm): Required<Conv2dEmitters> {

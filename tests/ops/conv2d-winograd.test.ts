@@ -1,0 +1,207 @@
+// Winograd convolution, chosen for every geometry it fits: exactly on integers where its transforms are exact (F(2x2, 3x3)), else
+// within a stated error, against PyTorch, and with everything that compile fuses.
+import { describe, expect, test, vi } from 'vitest';
+import { conv2d, conv2dOp } from '../../ts/ops/conv2d.ts';
+import type { Conv2dAlgorithm, Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
+import { isWinograd } from '../../ts/ops/conv2d-winograd.ts';
+import { channelsLast } from '../../ts/ops/copy.ts';
+import { apply } from '../../ts/tensor/apply.ts';
+import type { Operand } from '../../ts/tensor/op.ts';
+import { type Conv2dCase, type Conv2dInputs, conv2dCases, conv2dInputs } from '../cases/conv2d.ts';
+import { golden } from '../golden/load.ts';
+import { dot, expectEqual, magnitude, worst } from '../reference/compare.ts';
+import * as oracle from '../reference/conv2d.ts';
+import { type Numbers, smallIntegers, values } from '../reference/values.ts';
+import { type Input, type Layout, layouts, type Problem, solve, withEngine } from './harness.ts';
+
+const chosen = vi.hoisted(() => ({ algorithm: 'direct' as Conv2dAlgorithm }));
+vi.mock('../../ts/ops/conv2d-algorithm.ts', () => {
+  const choose = (geometry: Conv2dGeometry): Conv2dAlgorithm => (isWinograd(geometry) ? chosen.algorithm : 'direct');
+  return { forwardAlgorithm: choose, inputGradAlgorithm: choose, weightGradAlgorithm: choose };
+});
+
+withEngine();
+
+const ALGORITHMS = ['winograd4', 'winograd2'] as const;
+
+/** Largest difference over the largest expected number. */
+function relativeError(actual: Numbers, expected: Numbers): number {
+  expect(actual.length).toBe(expected.length);
+  return worst(actual, expected).error / Math.max(magnitude(expected), Number.MIN_VALUE);
+}
+
+/** The cases of the list that it fits. */
+const cases: readonly Conv2dCase[] = conv2dCases.filter(({ x, weight, options }) =>
+  isWinograd(oracle.conv2dGeometry(x, weight, options)),
+);
+/** More, which end blocks, panels and tiles in every way. */
+const more: readonly Conv2dCase[] = [
+  { name: '40 tiles, 3 channels, 140 outputs', x: [2, 3, 17, 13], weight: [140, 3, 3, 3], options: { padding: 1 } },
+  { name: '1,030 outputs', x: [1, 3, 5, 3], weight: [1030, 3, 3, 3], options: { padding: 1 } },
+  { name: 'one tile row over images', x: [7, 12, 4, 5], weight: [20, 12, 3, 3], options: { padding: 1 } },
+  { name: 'deep', x: [1, 650, 5, 6], weight: [3, 650, 3, 3], options: { padding: 1 } },
+  { name: 'many tiles', x: [1, 3, 41, 50], weight: [5, 3, 3, 3], options: { padding: [0, 2] } },
+];
+
+interface Layouts {
+  x?: Layout;
+  weight?: Layout;
+  dy?: Layout;
+}
+
+function problem(task: Conv2dCase, { geometry, x, weight, bias, dy }: Conv2dInputs, layout: Layouts = {}): Problem {
+  const inputs: Record<string, Input> = {
+    x: { data: x, shape: task.x, layout: layout.x },
+    weight: { data: weight, shape: task.weight, layout: layout.weight },
+  };
+  if (bias) inputs.bias = { data: bias, shape: [bias.length] };
+  return {
+    inputs,
+    run: (given) => conv2d(given.x!, given.weight!, given.bias, task.options),
+    dy: { data: dy, shape: geometry.y, layout: layout.dy },
+  };
+}
+
+/** What F(4x4, 3x3) and its gradients may lose here; measured: at most 3e-6. */
+const LOSS = 1e-5;
+
+describe.each(ALGORITHMS)('%s on integers, in every layout', (algorithm) => {
+  test.each([...cases, ...more])('$name', (task) => {
+    chosen.algorithm = algorithm;
+    const inputs = conv2dInputs(task, smallIntegers);
+    const { geometry, x, weight, bias, dy } = inputs;
+    const expected = {
+      y: oracle.conv2d(x, weight, bias, geometry),
+      x: oracle.conv2dInputGrad(dy, weight, geometry),
+      weight: oracle.conv2dWeightGrad(x, dy, geometry),
+    };
+    layouts.forEach((layout, i) => {
+      const others = { weight: layouts[(i + 1) % layouts.length]!, dy: layouts[(i + 2) % layouts.length]! };
+      const { y, gradients } = solve(problem(task, inputs, { x: layout, ...others }));
+      // Halves and quarters of small integers: nothing is rounded. The weight gradient is direct.
+      if (algorithm === 'winograd2') {
+        expectEqual(y, expected.y, 'y');
+        expectEqual(gradients.x!, expected.x, 'dx');
+        expectEqual(gradients.weight!, expected.weight, 'dw');
+      } else {
+        expect(relativeError(y, expected.y)).toBeLessThan(LOSS);
+        expect(relativeError(gradients.x!, expected.x)).toBeLessThan(LOSS);
+        expect(relativeError(gradients.weight!, expected.weight)).toBeLessThan(LOSS);
+      }
+    });
+  });
+});
+
+describe.each(ALGORITHMS)('%s: adjoint identity', (algorithm) => {
+  test.each([...cases, ...more])('$name', (task) => {
+    chosen.algorithm = algorithm;
+    const inputs = { ...conv2dInputs(task), bias: null };
+    const { y, gradients } = solve(problem(task, inputs));
+    const product = dot(y, inputs.dy);
+    const size = Math.sqrt(dot(y, y) * dot(inputs.dy, inputs.dy));
+    expect(Math.abs(dot(inputs.x, gradients.x!) - product) / size).toBeLessThan(LOSS);
+    expect(Math.abs(dot(inputs.weight, gradients.weight!) - product) / size).toBeLessThan(LOSS);
+  });
+});
+
+describe.each(ALGORITHMS)('%s: PyTorch', (algorithm) => {
+  test.each(cases)('$name', (task) => {
+    chosen.algorithm = algorithm;
+    const expected = golden('conv2d', task.name);
+    const { y, gradients } = solve(problem(task, conv2dInputs(task), { x: 'channelsLast', weight: 'channelsLast' }));
+    expect(relativeError(y, expected.y.data)).toBeLessThan(LOSS);
+    expect(relativeError(gradients.x!, expected.dx!.data)).toBeLessThan(LOSS);
+    expect(relativeError(gradients.weight!, expected.dw!.data)).toBeLessThan(LOSS);
+  });
+});
+
+const [lo, hi] = [-30, 50];
+
+/** The op with an activation fused. */
+const clamped: typeof conv2dOp = {
+  ...conv2dOp,
+  infer(inputs, options) {
+    const { geometry, outputs } = conv2dOp.infer(inputs, options);
+    return { geometry: { ...geometry, lo, hi }, outputs };
+  },
+};
+
+describe.each(['residual', 'scale', 'bias, residual, scale'])('%s and bounds: exact on integers', (operands) => {
+  test.each([...cases, ...more])('$name', (task) => {
+    chosen.algorithm = 'winograd2';
+    const { geometry, x, weight, bias } = conv2dInputs(task, smallIntegers);
+    const outputs = geometry.y[1]!;
+    const scale = operands.includes('scale') ? smallIntegers('scale', [outputs]) : null;
+    const residual = operands.includes('residual') ? smallIntegers('residual', geometry.y) : null;
+    const added = operands.includes('bias') ? (bias ?? smallIntegers('bias', [outputs])) : null;
+    const inputs: Record<string, Input> = {
+      x: { data: x, shape: task.x, constant: true },
+      weight: { data: weight, shape: task.weight, layout: 'channelsLast', constant: true },
+    };
+    if (scale) inputs.scale = { data: scale, shape: [outputs], constant: true };
+    if (added) inputs.bias = { data: added, shape: [outputs], constant: true };
+    if (residual) inputs.residual = { data: residual, shape: geometry.y, layout: 'channelsLast', constant: true };
+    const { y } = solve({
+      inputs,
+      run: (given) => {
+        const operands: Operand[] = [channelsLast(given.x!), given.weight!];
+        operands.push(given.bias ?? null, given.residual ?? null, given.scale ?? null);
+        return apply(clamped, operands, task.options ?? {})[0]!;
+      },
+    });
+    const perOutput = weight.length / outputs;
+    const scaled = weight.map((value, i) => value * (scale ? scale[Math.floor(i / perOutput)]! : 1));
+    const sums = oracle.conv2d(x, scaled, added, geometry);
+    expectEqual(
+      y,
+      sums.map((sum, i) => Math.min(Math.max(sum + (residual ? residual[i]! : 0), lo), hi)),
+      'y',
+    );
+  });
+});
+
+/** Numbers as a trained layer has them: inputs after a ReLU, weights of mean square 2 / (9 channels). */
+function typical(name: string, images: number, channels: number, outputs: number, side: number): Conv2dInputs {
+  const task: Conv2dCase = {
+    name,
+    x: [images, channels, side, side],
+    weight: [outputs, channels, 3, 3],
+    bias: false,
+    options: { padding: 1 },
+  };
+  const scale = Math.sqrt((2 * 3) / (9 * channels));
+  const inputs = conv2dInputs(task, values);
+  return {
+    ...inputs,
+    x: inputs.x.map((value) => Math.max(value, 0)),
+    weight: inputs.weight.map((value) => value * scale),
+  };
+}
+
+describe('error per layer, over the largest output', () => {
+  const sizes = [
+    [1, 16, 16, 24],
+    [2, 64, 16, 10],
+    [1, 128, 12, 10],
+    [1, 256, 8, 10],
+    [2, 512, 5, 7],
+  ] as const;
+  test.each(sizes)('%i images, %i to %i channels, side %i', (images, channels, outputs, side) => {
+    const inputs = typical('error', images, channels, outputs, side);
+    const { geometry, x, weight, dy } = inputs;
+    const task = { name: '', x: geometry.x, weight: geometry.weight, options: { padding: 1 } } as Conv2dCase;
+    const y = oracle.conv2d(x, weight, null, geometry);
+    const dx = oracle.conv2dInputGrad(dy, weight, geometry);
+    const dw = oracle.conv2dWeightGrad(x, dy, geometry);
+    for (const [algorithm, allowed] of [
+      ['winograd4', 6e-6],
+      ['winograd2', 2e-6],
+    ] as const) {
+      chosen.algorithm = algorithm;
+      const answer = solve(problem(task, { ...inputs, bias: null }));
+      expect(relativeError(answer.y, y), algorithm).toBeLessThan(allowed);
+      expect(relativeError(answer.gradients.x!, dx), algorithm).toBeLessThan(allowed);
+      expect(relativeError(answer.gradients.weight!, dw), algorithm).toBeLessThan(allowed);
+    }
+  });
+});
