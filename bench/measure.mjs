@@ -68,10 +68,14 @@ export async function compare(contestants, effort) {
 async function warmUp({ sample }, { sampleSeconds = 0.005, warmUpSeconds = 0.1, warmUpCalls = 3 }) {
   let repetitions = 1;
   let fastest = Number.POSITIVE_INFINITY;
-  for (let spent = 0, calls = 0; spent < warmUpSeconds || calls < warmUpCalls; calls++) {
+  for (
+    let spent = 0, calls = 0;
+    spent < warmUpSeconds || calls < warmUpCalls || fastest === Number.POSITIVE_INFINITY;
+    calls++
+  ) {
     const seconds = await sample(repetitions);
     spent += seconds;
-    fastest = Math.min(fastest, seconds / repetitions);
+    if (seconds > sampleSeconds / 4) fastest = Math.min(fastest, seconds / repetitions); // the clocks of pages have coarse steps
     if (seconds < sampleSeconds) repetitions *= 2;
   }
   return Math.max(1, Math.ceil(sampleSeconds / fastest));

@@ -51,9 +51,9 @@ async function measureCase(work, selected, effort, versions) {
     progress(`${title}: ${contestant.id} prepares`);
     try {
       const ready = await prepare(contestant, work);
-      if (!ready) continue;
-      prepared.push(ready);
-      versions[contestant.id] = ready.version;
+      if (ready) prepared.push(ready);
+      else failed[contestant.id] = 'not installed';
+      versions[contestant.id] = ready?.version;
     } catch (error) {
       failed[contestant.id] = error.message;
     }

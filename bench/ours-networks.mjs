@@ -1,6 +1,7 @@
 // feathermap on whole networks, through the public API. From an array of pixels to an array of logits; a training step from resident images.
 
 import { timed } from './measure.mjs';
+import { acceptsRelaxed } from './peak/loops.mjs';
 import { labels } from './values.mjs';
 import { images, parameter } from './weights.mjs';
 
@@ -9,7 +10,10 @@ export async function start({ threads = 1, build = 'auto' }) {
   const f = await import('feathermap');
   const models = await import('feathermap/models');
   await f.init({ threads, build });
-  return { version: build, prepare: (work) => WORKS[work.kind](f, models, work) };
+  return {
+    version: build === 'auto' ? (acceptsRelaxed() ? 'relaxed' : 'simd') : build,
+    prepare: (work) => WORKS[work.kind](f, models, work),
+  };
 }
 
 const WORKS = { network: inference, networkTrain: trainingStep };
@@ -34,7 +38,7 @@ function inference(f, models, { network: name, batch, input }) {
   const run = f.compile(net, { input: [batch, ...input] });
   const pixels = images(batch, input);
   const work = () => f.scope(() => run(f.tensor(pixels, { shape: [batch, ...input] })).data());
-  return { sample: timed(work), answer: () => [...work()], dispose: () => run.dispose() };
+  return { sample: timed(work), answer: () => [...work()] };
 }
 
 const FIRST_STEPS = 3; // their losses are the answer: an update that is wrong shows in the second
@@ -48,6 +52,5 @@ function trainingStep(f, models, { network: name, batch, input, classes, learnin
   return {
     sample: timed(() => step(x, y)),
     answer: () => Array.from({ length: FIRST_STEPS }, () => step(x, y).item()),
-    dispose: () => step.dispose(),
   };
 }

@@ -2,7 +2,7 @@
 
 import { kernelAccess } from './kernels.mjs';
 import { timed } from './measure.mjs';
-import { acceptsRelaxed } from './peak.mjs';
+import { acceptsRelaxed } from './peak/loops.mjs';
 import { convGeometry, gemmFlops, lenet as textbook } from './shapes.mjs';
 import { fill, fingerprint, labels, lenetParameter, product } from './values.mjs';
 

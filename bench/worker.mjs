@@ -1,7 +1,8 @@
 // A worker (workers.mjs) around a JavaScript contestant: node worker.mjs MODULE OPTIONS. The module's `start(options)` answers
-// { version, prepare(request) -> { sample, answer, dispose } }, or null where what it needs is not installed; then the worker just ends.
+// { version, prepare(request) -> { sample, answer } }, or null where what it needs is not installed; then the worker just ends.
 
 import { createInterface } from 'node:readline';
+import { answering } from './serving.mjs';
 
 const [module, options] = process.argv.slice(2);
 const { start } = await import(new URL(module, import.meta.url));
@@ -9,25 +10,10 @@ const contestant = await start(JSON.parse(options ?? '{}'));
 if (contestant) await serve(contestant);
 process.exit(0); // some libraries keep timers
 
-async function serve({ version, prepare }) {
-  const prepared = new Map();
-  say({ version });
-  for await (const line of createInterface({ input: process.stdin })) {
-    const request = JSON.parse(line);
-    say(await perform(request).catch((error) => ({ error: error.stack ?? String(error) })));
-  }
-
-  async function perform({ op, handle, ...request }) {
-    if (op === 'prepare') {
-      prepared.set(prepared.size + 1, await prepare(request));
-      return { handle: prepared.size };
-    }
-    const work = prepared.get(handle);
-    if (op === 'sample') return { seconds: await work.sample(request.repetitions) };
-    if (op === 'answer') return { answer: await work.answer() };
-    if (op === 'dispose') return (await work.dispose()) ?? {};
-    throw new RangeError(`unknown op ${op}`);
-  }
+async function serve(contestant) {
+  const answer = answering(contestant);
+  say({ version: contestant.version });
+  for await (const line of createInterface({ input: process.stdin })) say(await answer(JSON.parse(line)));
 }
 
 function say(answer) {

@@ -5,7 +5,6 @@
 //   {"op": "prepare", ...}                              -> {"handle": 1}
 //   {"op": "sample", "handle": 1, "repetitions": 10}    -> {"seconds": 0.01}
 //   {"op": "answer", "handle": 1}                       -> {"answer": [...]}
-//   {"op": "dispose", "handle": 1}                      -> {}
 //
 // An error answers {"error": text}. A worker ends with its input.
 
@@ -46,6 +45,5 @@ export async function prepareIn(worker, request) {
     handle,
     sample: async (repetitions) => (await worker.ask({ op: 'sample', handle, repetitions })).seconds,
     answer: async () => (await worker.ask({ op: 'answer', handle })).answer,
-    dispose: () => worker.ask({ op: 'dispose', handle }),
   };
 }

@@ -31,6 +31,5 @@ async function prepare(InferenceSession, Tensor, options, name, batch) {
   return {
     sample: timedAsync(run),
     answer: async () => [...(await run())],
-    dispose: () => session.release(),
   };
 }

@@ -30,7 +30,6 @@ function prepare(tf, name, batch) {
   return {
     sample: timed(run),
     answer: () => [...run()],
-    dispose: () => tf.dispose(steps.flatMap(({ filter, bias }) => [filter, bias].filter(Boolean))),
   };
 }
 

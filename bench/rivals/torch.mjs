@@ -29,7 +29,11 @@ export async function startTorch() {
 function contestant(worker, version) {
   const prepare = async (request) => {
     const { handle, ...work } = await prepareIn(worker, request);
-    return { ...work, answer: async () => (await worker.ask({ op: 'fingerprint', handle })).fingerprint };
+    return {
+      ...work,
+      answer: async () => (await worker.ask({ op: 'fingerprint', handle })).fingerprint,
+      dispose: () => worker.ask({ op: 'dispose', handle }),
+    };
   };
   const { parameters, activation, pool, learningRate } = lenet;
   return {

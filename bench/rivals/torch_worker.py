@@ -1,6 +1,7 @@
 """PyTorch as a contestant: a worker as bench/workers.mjs describes them, with two requests more:
   {"op": "prepare", "kind": "gemm" | "conv2d" | "lenet" | "lenetTrain" | "network" | "networkTrain", ...}  -> {"handle": 1}
   {"op": "fingerprint", "handle": 1}  -> {"fingerprint": [sum, norm]}
+  {"op": "dispose", "handle": 1}  -> {}
 """
 import json
 import sys
