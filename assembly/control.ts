@@ -17,6 +17,7 @@
 //          328  lanes     i32  threads, the caller included
 //          332  timeout   f32  milliseconds without a heartbeat after which a worker counts as lost
 //          336  current   i32  index of the command that runs now
+//          340  wide      i32  1: the engine pairs vectors into 256 bits, so products take two panels at a time
 //          384  lane i    64 bytes each: heartbeat i32, busy i32
 //
 // Fields that different threads write lie in different cache lines. A waiting loop touches nothing but this block.
@@ -38,6 +39,7 @@ export const SCRATCH_STRIDE: usize = 324;
 export const LANES: usize = 328;
 export const TIMEOUT: usize = 332;
 export const CURRENT: usize = 336;
+export const WIDE: usize = 340;
 export const LANE_STATE: usize = 384;
 export const HEARTBEAT: usize = 0;
 export const BUSY: usize = 4;

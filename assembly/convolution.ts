@@ -14,7 +14,7 @@
 // for the phases).
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
-import { multiplyBlock, multiplyPanel, NO_RESIDUAL, residualDistance, scratchRowBytes } from './gemm';
+import { multiplyBlock, multiplyPanels, NO_RESIDUAL, panelColumns, residualDistance, scratchRowBytes } from './gemm';
 import { panelBytes, transposeBlock } from './pack';
 
 
@@ -175,7 +175,8 @@ function multiplyPatches(
     multiplyBlock(rows, columns, k0 == 0, k, block, lda, panels, size, steps, residual, c, ldc, lo, hi);
     return;
   }
-  for (let column = 0; column < columns; column += 8) {
+  const width = panelColumns();
+  for (let column = 0; column < columns; column += width) {
     let a = block;
     let m = m0;
     while (m < m0 + rows) {
@@ -184,25 +185,27 @@ function multiplyPatches(
       const count = min(phase.columns - j, m0 + rows - m);
       const offset = (row / phase.rows) * args.yImage + (row % phase.rows) * args.yRow + j * args.yColumn + column;
       const c = y + ((<usize>offset) << 2);
-      multiplyPanel(
+      multiplyPanels(
         count,
         k,
         a,
         lda,
         panels + panelBytes(steps),
+        size,
         k0 ? c : panels,
         k0 ? ldc : 0,
+        k0 ? 32 : size,
         k0 ? NO_RESIDUAL : residual,
         c,
         ldc,
-        min(8, columns - column),
+        min(width, columns - column),
         lo,
         hi,
       );
       a += <usize>count * lda;
       m += count;
     }
-    panels += size;
+    panels += <usize>(width >> 3) * size;
   }
 }
 
@@ -513,24 +516,28 @@ function multiplyTransposed(
   dw: usize,
   ldw: usize,
 ): void {
-  for (let column = 0; column < k; column += 8) {
-    multiplyPanel(
+  const size = (<usize>pixels) << 5;
+  const width = panelColumns();
+  for (let column = 0; column < k; column += width) {
+    multiplyPanels(
       n,
       pixels,
       gradients,
       stride,
       panels,
+      size,
       zeros ? zeros : dw,
       zeros ? 0 : ldw,
+      zeros ? 0 : 32,
       NO_RESIDUAL,
       dw,
       ldw,
-      min(8, k - column),
+      min(width, k - column),
       -Infinity,
       Infinity,
     );
-    panels += (<usize>pixels) << 5;
-    dw += 32;
+    panels += <usize>(width >> 3) * size;
+    dw += (<usize>width) << 2;
   }
 }
 

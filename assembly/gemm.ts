@@ -8,9 +8,9 @@
 // A panel block (kc x 8 floats, at most 16 to 24 KB) stays in the first-level cache while all strips of the tile pass over it; the
 // tile's rows of A (mc x kc floats) stay in the second level while all panels pass. Only A[k][m] is copied, transposed, to scratch.
 import { Input, Output, Table } from './record';
-import { scratch } from './control';
+import { WIDE, field, scratch } from './control';
 import { panelBytes, transposeBlock } from './pack';
-import { multiplyStrip, row1x32 } from './generated/micro-kernels';
+import { multiplyStrip, multiplyWideStrip, row1x32 } from './generated/micro-kernels';
 import { storeLanes } from './vector';
 
 
@@ -84,17 +84,30 @@ function addResidual(rows: i32, init: usize, residual: usize, c: usize, ldc: usi
   }
 }
 
-/** `rows` rows of A, each contiguous, times one panel. */
+/**
+ * Columns of C that products take at a time: one panel's eight, or sixteen where the engine pairs vectors into 256 bits. Every
+ * element is summed in the same order either way.
+ */
 // @ts-ignore: decorator
 @inline
-export function multiplyPanel(
+export function panelColumns(): i32 {
+  if (ASC_FEATURE_RELAXED_SIMD) return load<i32>(field(WIDE)) ? 16 : 8;
+  else return 8;
+}
+
+/** `rows` rows of A, each contiguous, times one panel or two. */
+// @ts-ignore: decorator
+@inline
+export function multiplyPanels(
   rows: i32,
   k: i32,
   a: usize,
   lda: usize,
   b: usize,
+  size: usize,
   init: usize,
   ldi: usize,
+  step: usize,
   residual: usize,
   c: usize,
   ldc: usize,
@@ -102,12 +115,13 @@ export function multiplyPanel(
   lo: f32,
   hi: f32,
 ): void {
-  multiplyRuns(rows, 1, k, 0, a, lda, b, init, ldi, residual, c, ldc, columns, lo, hi);
+  multiplyRuns(rows, 1, k, 0, a, lda, b, size, init, ldi, step, residual, c, ldc, columns, lo, hi);
 }
 
 /**
- * Rows of A, each `runs` runs of k floats (`jump` as the micro-kernels take it), times one panel. Rows are dealt to strips evenly:
- * 13 is 5 + 4 + 4, not 6 + 6 + 1. A residual is added in a pass of its own, so that products without one pay nothing for it.
+ * Rows of A, each `runs` runs of k floats (`jump` as the micro-kernels take it), times one panel, or two that are `size` bytes apart
+ * if there are more than eight columns; `step` leads from one panel's `init` to the other's. Rows are dealt to strips evenly: 13 is
+ * 5 + 4 + 4, not 6 + 6 + 1. A residual is added in a pass of its own, so that products without one pay nothing for it.
  */
 export function multiplyRuns(
   rows: i32,
@@ -117,8 +131,10 @@ export function multiplyRuns(
   a: usize,
   lda: usize,
   b: usize,
+  size: usize,
   init: usize,
   ldi: usize,
+  step: usize,
   residual: usize,
   c: usize,
   ldc: usize,
@@ -128,8 +144,10 @@ export function multiplyRuns(
 ): void {
   if (residual != NO_RESIDUAL) {
     addResidual(rows, init, residual, c, ldc, columns);
+    if (columns > 8) addResidual(rows, init + step, residual, c + 32, ldc, columns - 8);
     init = c;
     ldi = ldc;
+    step = 32;
   }
   const strips = (rows + stripRows() - 1) / stripRows();
   const low = rows / strips;
@@ -137,7 +155,11 @@ export function multiplyRuns(
   for (let strip = 0; strip < strips; strip++) {
     const height = taller > 0 ? low + 1 : low;
     taller--;
-    multiplyStrip(height, runs, k, jump, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
+    if (ASC_FEATURE_RELAXED_SIMD && columns > 8) {
+      multiplyWideStrip(height, runs, k, jump, a, lda, b, size, init, ldi, step, c, ldc, columns, lo, hi);
+    } else {
+      multiplyStrip(height, runs, k, jump, a, lda, b, init, ldi, c, ldc, columns, lo, hi);
+    }
     a += <usize>height * lda;
     init += <usize>height * ldi;
     c += <usize>height * ldc;
@@ -183,24 +205,27 @@ export function multiplyBlock(
       c += 128;
     }
   }
-  for (; column < columns; column += 8) {
-    multiplyPanel(
+  const width = panelColumns();
+  for (; column < columns; column += width) {
+    multiplyPanels(
       rows,
       k,
       a,
       lda,
       panels + panelBytes(start),
+      size,
       fresh ? panels : c,
       fresh ? 0 : ldc,
+      fresh ? size : 32,
       added,
       c,
       ldc,
-      min(8, columns - column),
+      min(width, columns - column),
       lo,
       hi,
     );
-    panels += size;
-    c += 32;
+    panels += <usize>(width >> 3) * size;
+    c += (<usize>width) << 2;
   }
 }
 

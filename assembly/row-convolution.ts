@@ -11,7 +11,7 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { copy, zero } from './convolution';
-import { multiplyRuns, NO_RESIDUAL, residualDistance, stripRows } from './gemm';
+import { multiplyRuns, NO_RESIDUAL, panelColumns, residualDistance, stripRows } from './gemm';
 import { multiplyOuter, runJump } from './generated/micro-kernels';
 import { panelBytes, transposeBlock } from './pack';
 
@@ -211,7 +211,8 @@ function multiplyBlockOfRuns(
   const length = phase.taps * args.channels;
   const whole = run + runs >= phase.runs && start + k >= length;
   const fresh = run == 0 && start == 0;
-  for (let column = 0; column < window.channels; column += 8) {
+  const width = panelColumns();
+  for (let column = 0; column < window.channels; column += width) {
     multiplyRows(
       args,
       window,
@@ -223,15 +224,16 @@ function multiplyBlockOfRuns(
       k,
       (<usize>start) << 2,
       column,
+      min(width, window.channels - column),
       fresh,
       whole ? args.lo : -Infinity,
       whole ? args.hi : Infinity,
     );
-    panels += panelBytes(args.k);
+    panels += <usize>(width >> 3) * panelBytes(args.k);
   }
 }
 
-/** One panel, output row by output row. */
+/** One panel or two, output row by output row. */
 function multiplyRows(
   args: ConvolveRowsArgs,
   window: Window,
@@ -243,6 +245,7 @@ function multiplyRows(
   k: i32,
   start: usize,
   column: i32,
+  columns: i32,
   fresh: bool,
   lo: f32,
   hi: f32,
@@ -251,7 +254,6 @@ function multiplyRows(
   const ldc = (<usize>args.yColumn) << 2;
   const distance = <usize>args.dilation * window.rowBytes;
   const jump = runJump(k, distance);
-  const columns = min(8, window.channels - column);
   const residual = fresh ? residualDistance(args.residual, args.y) : NO_RESIDUAL;
   let c = window.y + ((<usize>column) << 2);
   let top = window.top + run * args.dilation;
@@ -268,8 +270,10 @@ function multiplyRows(
       window.source + <usize>(top + first * args.dilation) * window.rowBytes + start,
       lda,
       panel + head + ((<usize>((run + first) * length)) << 5),
+      panelBytes(args.k),
       fresh ? panel : c,
       fresh ? 0 : ldc,
+      fresh ? panelBytes(args.k) : 32,
       residual,
       c,
       ldc,

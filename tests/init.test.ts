@@ -3,9 +3,14 @@ import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { engine } from '../ts/runtime/engine.ts';
 import { supportsRelaxed } from '../ts/runtime/wasm.ts';
-import { init, ones, shutdown, tensor } from './feathermap.ts';
+import { engineInfo, init, ones, shutdown, tensor } from './feathermap.ts';
 
 afterEach(shutdown);
+
+/** The file that fits one thread here. */
+function kernels(): Buffer {
+  return readFileSync(`build/${supportsRelaxed() ? 'relaxed' : 'simd'}.wasm`);
+}
 
 describe('init', () => {
   it('must come first', () => {
@@ -36,6 +41,11 @@ describe('init', () => {
       { build: 'relaxed', deterministic: true },
       RangeError,
       "init: deterministic needs the simd build, but build is 'relaxed'",
+    ],
+    [
+      { experimentalSimd256: true, deterministic: true },
+      RangeError,
+      'init: experimentalSimd256 needs the relaxed build',
     ],
     [{ maxMemory: 10 }, RangeError, 'init: maxMemory is a number of bytes from 1 MB up, got 10'],
     [{ workerTimeout: -1 }, RangeError, 'init: workerTimeout is a number of milliseconds, got -1'],
@@ -78,6 +88,25 @@ describe('init', () => {
     await shutdown();
     await init({ threads: 1 });
     expect(engine().build).toBe(supportsRelaxed() ? 'relaxed' : 'simd');
+  });
+
+  it('says why there is no 256-bit mode', async () => {
+    await init({
+      threads: 1,
+      build: supportsRelaxed() ? 'relaxed' : 'auto',
+      experimentalSimd256: true,
+      wasm: kernels(),
+    });
+    expect(engineInfo()).toEqual({
+      build: supportsRelaxed() ? 'relaxed' : 'simd',
+      threads: 1,
+      vectorBits: 128,
+      simd256Fallback: expect.stringContaining('256-bit mode needs'),
+    });
+    expect(ones([3]).sum().item()).toBe(3);
+    await shutdown();
+    await init({ threads: 1 });
+    expect(engineInfo().simd256Fallback).toBe(null);
   });
 
   it('tensors of an engine that was shut down say so', async () => {

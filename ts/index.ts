@@ -10,7 +10,15 @@ export type { Plan, PlannedCommand } from './graph/program.ts';
 export * as nn from './nn/index.ts';
 export * from './ops/index.ts';
 export * as optim from './optim/index.ts';
-export { type InitOptions, init, type MemoryStatistics, memoryStatistics, shutdown } from './runtime/engine.ts';
+export {
+  type EngineInfo,
+  engineInfo,
+  type InitOptions,
+  init,
+  type MemoryStatistics,
+  memoryStatistics,
+  shutdown,
+} from './runtime/engine.ts';
 export { CaptureError, OutOfMemoryError, WorkerError } from './runtime/errors.ts';
 export {
   arange,

@@ -1,5 +1,5 @@
 // Packing and the matrix product against sums written out, on small integers, where every order of additions gives the same number.
-import { SCRATCH, SCRATCH_STRIDE, initialise } from '../control';
+import { SCRATCH, SCRATCH_STRIDE, WIDE, field, initialise } from '../control';
 import { GemmArgs, gemm } from '../gemm';
 import { PackArgs, pack } from '../pack';
 
@@ -28,6 +28,7 @@ function prepareScratch(bytes: i32): void {
   const control = heap.alloc(1024);
   store<usize>(control + SCRATCH, heap.alloc(bytes));
   store<i32>(control + SCRATCH_STRIDE, bytes);
+  store<i32>(control + WIDE, 0);
   initialise(control);
 }
 
@@ -110,6 +111,19 @@ describe('gemm', () => {
 
   it('multiplies one row by four panels at a time', () => {
     for (let n = 24; n <= 40; n++) expect<i32>(mistakes(1, n, 5, false, false, 32)).toBe(0, `n ${n}`);
+  });
+});
+
+describe('gemm by pairs of panels', () => {
+  beforeAll(() => {
+    prepareScratch(65536);
+    store<i32>(field(WIDE), 1);
+  });
+
+  it('is exact for every strip height, column tail and k tail', () => {
+    for (let m = 1; m <= 7; m++) {
+      for (let n = 8; n <= 33; n++) expect<i32>(mistakes(m, n, 3 + (n % 9), false, false, 4)).toBe(0, `m ${m}, n ${n}`);
+    }
   });
 });
 

@@ -13,7 +13,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+/** Steps of k per turn of the loop: over one panel, over two, over the four of a lone row, and pixels of an outer product. */
 const UNROLL = 8;
+const PAIR_UNROLL = 4;
 const WIDE_UNROLL = 4;
 const OUTER_UNROLL = 4;
 const TALLEST = 6;
@@ -23,6 +25,13 @@ const TALLEST = 6;
  */
 const CHAINS = { 1: 4, 2: 2, 3: 1, 4: 1, 5: 1, 6: 1 };
 const CHAINS_FUSED = { ...CHAINS, 3: 2 };
+
+/** Parameters of a micro-kernel over one or two panels. */
+function parametersOf(panels) {
+  return panels === 1
+    ? 'runs: i32, k: i32, jump: usize, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,'
+    : 'runs: i32, k: i32, jump: usize, a: usize, lda: usize, b: usize, size: usize, init: usize, ldi: usize, step: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,';
+}
 
 const range = (count) => [...Array(count).keys()];
 const lines = (items) =>
@@ -38,78 +47,100 @@ const indent = (items) =>
     .map((line) => `  ${line}`);
 
 /** One step of k, with its inner borders: `u` counts inside the unrolled body; it picks the chain and the immediate offsets. */
-function step(rows, chains, u) {
-  const sum = (row, half) => `c${row}${half}${'xyzw'[u % chains]}`;
+function step(rows, panels, chains, u) {
+  const quarters = range(2 * panels);
+  const sum = (row, quarter) => `c${row}${quarter}${'xyzw'[u % chains]}`;
+  const inner = panels === 1 && rows > 4;
   return [
-    `b0 = v128.load(b, ${32 * u});`,
-    `b1 = v128.load(b, ${32 * u + 16});`,
+    quarters.map((q) => `b${q} = v128.load(${q < 2 ? 'b' : 'second'}, ${32 * u + 16 * (q & 1)});`),
     range(rows).map((row) => [
       `s = v128.load32_splat(a${row}, ${4 * u});`,
-      `${sum(row, 0)} = madd(s, b0, ${sum(row, 0)});`,
-      `${sum(row, 1)} = madd(s, b1, ${sum(row, 1)});`,
-      rows > 4 && (row === 1 || row === 3) ? `if (left == ${-1 - 2 * u - (row >> 1)}) break;` : '',
+      quarters.map((q) => `${sum(row, q)} = madd(s, b${q}, ${sum(row, q)});`),
+      inner && (row === 1 || row === 3) ? `if (left == ${-1 - 2 * u - (row >> 1)}) break;` : '',
     ]),
   ];
 }
 
-function advance(rows, steps) {
-  return [`b += ${32 * steps};`, range(rows).map((row) => `a${row} += ${4 * steps};`), `left -= ${steps};`];
+function advance(rows, panels, steps) {
+  return [
+    `b += ${32 * steps};`,
+    panels > 1 ? `second += ${32 * steps};` : '',
+    range(rows).map((row) => `a${row} += ${4 * steps};`),
+    `left -= ${steps};`,
+  ];
 }
 
-function tall(rows, chains, name) {
+/** Sums the chains of one accumulator into the first. */
+function joined(name, chains) {
+  if (chains === 2) return `${name}x = f32x4.add(${name}x, ${name}y);`;
+  if (chains === 4) return `${name}x = f32x4.add(f32x4.add(${name}x, ${name}y), f32x4.add(${name}z, ${name}w));`;
+  return '';
+}
+
+/** Stores a panel's columns of all rows, or the first few of them. */
+function storePanel(rows, panel) {
+  const names = (row) => [0, 1].map((half) => `clamp(c${row}${2 * panel + half}x, low, high)`);
+  const columns = panel ? `columns - ${8 * panel}` : 'columns';
+  const offset = 32 * panel;
+  const nextRow = (row) => (row ? 'at += ldc;' : 'at = c;');
+  return [
+    `if (columns >= ${8 * panel + 8}) {`,
+    indent(
+      range(rows).map((row) => [
+        nextRow(row),
+        names(row).map((value, half) => `v128.store(at, ${value}, ${offset + 16 * half});`),
+      ]),
+    ),
+    '} else {',
+    indent(range(rows).map((row) => [nextRow(row), `storeRow(at, ${names(row).join(', ')}, ${columns}, ${offset});`])),
+    '}',
+  ];
+}
+
+function tall(rows, panels, chains, name) {
+  const unroll = panels > 1 ? PAIR_UNROLL : UNROLL;
   const extra = range(chains).slice(1);
-  const accumulators = (make) => range(rows).flatMap((row) => range(2).map((half) => make(row, half)));
+  const accumulators = (make) => range(rows).flatMap((row) => range(2 * panels).map((quarter) => make(row, quarter)));
   return `
-/** ${rows} rows x 8 columns. */
+/** ${rows} rows x ${8 * panels} columns. */
 function ${name}(
-  runs: i32, k: i32, jump: usize, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,
+  ${parametersOf(panels)}
 ): void {
 ${lines([
   range(rows).map((row) => `let a${row} = ${row ? `a${row - 1} + lda` : 'a'};`),
-  range(rows).map((row) => [
-    row ? 'init += ldi;' : '',
-    range(2).map((half) => `let c${row}${half}x = v128.load(init, ${16 * half});`),
+  range(panels).map((panel) => [
+    panel ? ['let second = b + size;', 'init += step;'] : '',
+    `let from${panel} = init;`,
+    range(rows).map((row) => [
+      row ? `from${panel} += ldi;` : '',
+      range(2).map((half) => `let c${row}${2 * panel + half}x = v128.load(from${panel}, ${16 * half});`),
+    ]),
   ]),
+  unroll < UNROLL ? `jump -= <usize>((k & ${UNROLL - unroll}) << 2);` : '',
   extra.length ? 'const zero = i32x4.splat(0);' : '',
-  extra.map((chain) => accumulators((row, half) => `let c${row}${half}${'xyzw'[chain]} = zero;`)),
-  'let b0: v128, b1: v128, s: v128;',
+  extra.map((chain) => accumulators((row, quarter) => `let c${row}${quarter}${'xyzw'[chain]} = zero;`)),
+  `let ${range(2 * panels)
+    .map((q) => `b${q}: v128, `)
+    .join('')}s: v128, at: usize;`,
   'do {',
   indent([
     'let left = k;',
     'while (left > 0) {',
     indent([
-      range(UNROLL).map((u) => [step(rows, chains, u), u < UNROLL - 1 ? `if (left == ${u + 1}) break;` : '']),
-      advance(rows, UNROLL),
+      range(unroll).map((u) => [step(rows, panels, chains, u), u < unroll - 1 ? `if (left == ${u + 1}) break;` : '']),
+      advance(rows, panels, unroll),
     ]),
     '}',
     'if (--runs <= 0) break;',
     'b += <usize>left << 5;',
+    panels > 1 ? 'second += <usize>left << 5;' : '',
     range(rows).map((row) => `a${row} += jump;`),
   ]),
   '} while (true);',
-  accumulators((row, half) => {
-    const name = `c${row}${half}`;
-    if (chains === 2) return `${name}x = f32x4.add(${name}x, ${name}y);`;
-    if (chains === 4) return `${name}x = f32x4.add(f32x4.add(${name}x, ${name}y), f32x4.add(${name}z, ${name}w));`;
-    return '';
-  }),
+  accumulators((row, quarter) => joined(`c${row}${quarter}`, chains)),
   'const low = f32x4.splat(lo);',
   'const high = f32x4.splat(hi);',
-  'if (columns >= 8) {',
-  indent(
-    range(rows).map((row) => [
-      row ? 'c += ldc;' : [],
-      range(2).map((half) => `v128.store(c, clamp(c${row}${half}x, low, high), ${16 * half});`),
-    ]),
-  ),
-  '} else {',
-  indent(
-    range(rows).map((row) => [
-      row ? 'c += ldc;' : [],
-      `storeRow(c, clamp(c${row}0x, low, high), clamp(c${row}1x, low, high), columns);`,
-    ]),
-  ),
-  '}',
+  range(panels).map((panel) => storePanel(rows, panel)),
 ])}
 }
 `;
@@ -249,8 +280,8 @@ const isSplit = (rows) => CHAINS[rows] !== CHAINS_FUSED[rows];
 
 /** The kernels of one height: one for both builds, or one each. */
 function height(rows) {
-  const plain = tall(rows, CHAINS[rows], `rows${rows}`);
-  return isSplit(rows) ? plain + tall(rows, CHAINS_FUSED[rows], `rows${rows}Fused`) : plain;
+  const plain = tall(rows, 1, CHAINS[rows], `rows${rows}`);
+  return isSplit(rows) ? plain + tall(rows, 1, CHAINS_FUSED[rows], `rows${rows}Fused`) : plain;
 }
 
 function dispatch() {
@@ -264,7 +295,24 @@ function dispatch() {
 /** The micro-kernel for 1 to ${TALLEST} rows. */
 export function multiplyStrip(
   rows: i32,
-  runs: i32, k: i32, jump: usize, a: usize, lda: usize, b: usize, init: usize, ldi: usize, c: usize, ldc: usize, columns: i32, lo: f32, hi: f32,
+  ${parametersOf(1)}
+): void {
+  switch (rows - 1) {\n${cases.join('\n')}\n  }\n}\n`;
+}
+
+function wideDispatch() {
+  const cases = range(TALLEST).map(
+    (i) =>
+      `    case ${i}: wide${i + 1}(runs, k, jump, a, lda, b, size, init, ldi, step, c, ldc, columns, lo, hi); break;`,
+  );
+  return `
+/**
+ * The same over two panels, \`size\` bytes apart, of whose sixteen columns nine or more are stored; \`step\` leads from one panel's
+ * \`init\` to the other's. The sums are those of \`multiplyStrip\`, in the same order: for engines that pair vectors.
+ */
+export function multiplyWideStrip(
+  rows: i32,
+  ${parametersOf(2)}
 ): void {
   switch (rows - 1) {\n${cases.join('\n')}\n  }\n}\n`;
 }
@@ -278,6 +326,8 @@ export function generateMicroKernels(root) {
     ...range(TALLEST).map((i) => height(i + 1)),
     wide(4),
     dispatch(),
+    ...range(TALLEST).map((i) => tall(i + 1, 2, CHAINS_FUSED[i + 1], `wide${i + 1}`)),
+    wideDispatch(),
     ...range(TALLEST).map((i) => outer(i + 1)),
     outerDispatch(),
   ].join('');

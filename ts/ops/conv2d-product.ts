@@ -25,6 +25,7 @@ import {
   KC,
   LEAST_COLUMNS,
   MAC_NANOSECONDS,
+  PANELS,
   productBlocks,
   scratchRows,
   TILE_MACS,
@@ -92,7 +93,7 @@ function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, ch
   const halo = most((p) => (p.runs - 1) * p.dilation);
   const fewest = Math.min(rows, Math.ceil(LEAST_PIXELS / tileColumns));
   const share = Math.floor(TILE_MACS / (fewest * tileColumns * k) / 8) * 8;
-  const nc = evenBlock(n, Math.max(LEAST_COLUMNS, share), 8);
+  const nc = evenBlock(n, Math.max(LEAST_COLUMNS, share), PANELS);
   const affordable = Math.floor(TILE_MACS / (tileColumns * k * Math.min(n, nc)));
   const room = Math.floor((WINDOW_FLOATS / line - halo - 1) / stepY) + 1;
   const tileRows = evenBlock(rows, Math.max(fewest, Math.min(affordable, room)), 1);

@@ -16,6 +16,8 @@ const MC = 60;
 export const KC = 640;
 /** Strips are at most six rows high, five in the plain build; sixty is a multiple of both, twelve of the taller. */
 const ROW_STEP = 12;
+/** Columns of a tile come by pairs of panels, which 256-bit mode takes at a time. */
+export const PANELS = 16;
 /** Multiply-adds of a tile, about: 0.4 ms at full speed. */
 export const TILE_MACS = 8e6;
 /** Narrower tiles would gather or transpose their rows too often for what they multiply. */
@@ -40,7 +42,7 @@ export interface Blocks {
 export function productBlocks(m: number, n: number, k: number): Blocks {
   const mc = evenBlock(m, MC, ROW_STEP);
   const columns = Math.floor(TILE_MACS / (mc * Math.max(1, k)) / 8) * 8;
-  return { mc, nc: evenBlock(n, Math.max(LEAST_COLUMNS, columns), 8), kc: evenBlock(k, KC, 4) };
+  return { mc, nc: evenBlock(n, Math.max(LEAST_COLUMNS, columns), PANELS), kc: evenBlock(k, KC, 4) };
 }
 
 /** Bytes of a scratch block of rows, each `k` floats. */

@@ -9,6 +9,7 @@ import {
   SCRATCH,
   SCRATCH_STRIDE,
   TIMEOUT,
+  WIDE,
   WORKER_FAILED,
 } from '../generated/kernels.ts';
 import type { Command } from './command.ts';
@@ -17,9 +18,11 @@ import { blockBytes, Heap, type HeapStatistics, roundUp } from './heap.ts';
 import { LinearMemory } from './memory.ts';
 import { automaticThreads, controlBytes, supportsThreads, WorkerPool } from './pool.ts';
 import { programBytes, writeProgram } from './program.ts';
+import { stopPairing, type Trial, tryPairing } from './simd256.ts';
 import type { Storage } from './storage.ts';
 import {
   type Build,
+  embedded,
   instantiateKernels,
   type KernelExports,
   loadModule,
@@ -35,6 +38,12 @@ export interface InitOptions {
   deterministic?: boolean | undefined;
   /** Which kernels: `'auto'` is relaxed where the runtime accepts it. Default `'auto'`. */
   build?: 'auto' | Build | undefined;
+  /**
+   * Lets V8 pair 128-bit operations into 256-bit ones: Node 24 or later on x64. It sets a flag of V8 that is experimental and holds
+   * for the whole process. Checked at start (0.1 s); where results or speed are not there, the ordinary kernels run, and
+   * `engineInfo()` says why. Default false.
+   */
+  experimentalSimd256?: boolean | undefined;
   /** The module, where it may not be compiled from bytes (edge workers) or is served from a file. It must match `build` and `threads`. */
   wasm?: WasmSource | undefined;
   /** Most bytes of linear memory; default 4 GB. */
@@ -48,7 +57,16 @@ export interface InitOptions {
 /** Room for the program of one op call; more only for tables over very many tensors. */
 const STAGING_BYTES = 65536;
 
-const OPTIONS = ['threads', 'deterministic', 'build', 'wasm', 'maxMemory', 'debug', 'workerTimeout'];
+const OPTIONS = [
+  'threads',
+  'deterministic',
+  'build',
+  'experimentalSimd256',
+  'wasm',
+  'maxMemory',
+  'debug',
+  'workerTimeout',
+];
 
 /** Counters of linear memory, in bytes. */
 export interface MemoryStatistics extends HeapStatistics {
@@ -68,6 +86,8 @@ export interface RunFailure {
 export class Engine {
   readonly build: Build;
   readonly threads: number;
+  /** Whether vectors are paired into 256 bits, and why not if that was asked for. */
+  readonly simd256: Simd256;
   readonly memory: LinearMemory;
   readonly heap: Heap;
   readonly debug: boolean;
@@ -81,9 +101,10 @@ export class Engine {
   #scratch = 0;
   #scratchStride = 0;
 
-  constructor(settings: Settings, module: WebAssembly.Module, memory: LinearMemory, kernels: KernelExports) {
+  constructor(settings: EngineSettings, module: WebAssembly.Module, memory: LinearMemory, kernels: KernelExports) {
     this.build = settings.build;
     this.threads = settings.threads;
+    this.simd256 = settings.simd256;
     this.debug = settings.debug;
     this.memory = memory;
     this.#kernels = kernels;
@@ -103,6 +124,7 @@ export class Engine {
     memory.u8.fill(0, address, address + controlBytes);
     memory.i32[(address + LANES) >>> 2] = this.threads;
     memory.f32[(address + TIMEOUT) >>> 2] = this.#workerTimeout;
+    this.#word(WIDE, this.simd256.active ? 1 : 0);
     this.#word(SCRATCH, this.#scratch);
     this.#word(SCRATCH_STRIDE, this.#scratchStride);
     this.#kernels.initialise(address);
@@ -185,6 +207,7 @@ export class Engine {
   /** Ends the workers. */
   async stop(): Promise<void> {
     await this.#pool?.stop();
+    if (this.simd256.active) stopPairing();
   }
 
   /**
@@ -216,9 +239,25 @@ function scratchStride(bytes: number): number {
   return roundUp(bytes + 64, 4096) + 64;
 }
 
+interface Simd256 {
+  readonly active: boolean;
+  /** Why it is not active although it was asked for. */
+  readonly reason: string | null;
+}
+
+/** What an engine is made with. */
+interface EngineSettings {
+  build: Build;
+  threads: number;
+  debug: boolean;
+  workerTimeout: number;
+  simd256: Simd256;
+}
+
 interface Settings {
   build: Build;
   threads: number;
+  experimentalSimd256: boolean;
   maxMemory: number;
   debug: boolean;
   workerTimeout: number;
@@ -230,10 +269,13 @@ function settingsOf(options: InitOptions): Settings {
   for (const name of Object.keys(options))
     if (!OPTIONS.includes(name)) throw new TypeError(`init: unknown option '${name}', known are ${OPTIONS.join(', ')}`);
   const { threads = 'auto', deterministic = false, build = 'auto', maxMemory = 2 ** 32, debug = false } = options;
+  const { experimentalSimd256 = false } = options;
   if (build !== 'auto' && build !== 'simd' && build !== 'relaxed')
     throw new RangeError(`init: build is 'auto', 'simd' or 'relaxed', got '${build}'`);
   if (deterministic && build === 'relaxed')
     throw new RangeError("init: deterministic needs the simd build, but build is 'relaxed'");
+  if (experimentalSimd256 && (deterministic || build === 'simd'))
+    throw new RangeError('init: experimentalSimd256 needs the relaxed build');
   if (build === 'relaxed' && !supportsRelaxed())
     throw new RangeError('init: this runtime does not accept relaxed SIMD');
   if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1 && threads <= MAX_LANES))
@@ -248,6 +290,7 @@ function settingsOf(options: InitOptions): Settings {
   return {
     build: relaxed ? 'relaxed' : 'simd',
     threads: supportsThreads() ? wanted : 1,
+    experimentalSimd256,
     maxMemory,
     debug,
     workerTimeout,
@@ -308,9 +351,26 @@ export async function init(options: InitOptions = {}): Promise<void> {
 
 async function start(wanted: Settings): Promise<void> {
   const shared = wanted.threads > 1;
-  const module = await loadModule(wanted.build, shared, wanted.wasm);
+  const trial = wanted.experimentalSimd256 ? await trySimd256(wanted, shared) : { reason: null };
+  const simd256 = { active: 'module' in trial, reason: 'reason' in trial ? trial.reason : null };
+  const module = 'module' in trial ? trial.module : await loadModule(wanted.build, shared, wanted.wasm);
   const memory = new LinearMemory(wanted.maxMemory, shared);
-  current = new Engine(wanted, module, memory, await instantiate(module, memory, wanted));
+  current = new Engine({ ...wanted, simd256 }, module, memory, await instantiate(module, memory, wanted));
+}
+
+/** Bytes of memory for an engine that only tries something out. */
+const TRIAL_BYTES = 2 ** 24;
+
+/** Tries 256-bit mode with engines of their own. */
+async function trySimd256(wanted: Settings, shared: boolean): Promise<Trial> {
+  if (wanted.build !== 'relaxed')
+    return { reason: '256-bit mode needs relaxed SIMD, which this runtime does not accept' };
+  if (wanted.wasm) return { reason: '256-bit mode needs the embedded kernels, but a module was given' };
+  return tryPairing(await embedded('relaxed', shared), async (module, active) => {
+    const memory = new LinearMemory(TRIAL_BYTES, shared);
+    const settings = { ...wanted, threads: 1, debug: false, simd256: { active, reason: null } };
+    return new Engine(settings, module, memory, await instantiate(module, memory, wanted));
+  });
 }
 
 /** Instantiates, and names what does not fit when a module of another build was given. */
@@ -344,6 +404,32 @@ export async function shutdown(): Promise<void> {
   settings = null;
   for (const callback of onShutdown) callback();
   await ending?.stop();
+}
+
+/** What the running engine is. */
+export interface EngineInfo {
+  readonly build: Build;
+  readonly threads: number;
+  /** Width of the vectors that the kernels compute with. */
+  readonly vectorBits: 128 | 256;
+  /** Why `experimentalSimd256` was asked for and is not in use, else null. */
+  readonly simd256Fallback: string | null;
+}
+
+/**
+ * Which kernels run, on how many threads and how wide vectors.
+ *
+ * @example
+ * ```ts
+ * import { engineInfo, init } from 'feathermap';
+ * await init({ experimentalSimd256: true });
+ * const { vectorBits, simd256Fallback } = engineInfo();
+ * if (vectorBits === 128) console.log(simd256Fallback);
+ * ```
+ */
+export function engineInfo(): EngineInfo {
+  const { build, threads, simd256 } = engine();
+  return { build, threads, vectorBits: simd256.active ? 256 : 128, simd256Fallback: simd256.reason };
 }
 
 /**

@@ -40,7 +40,7 @@ export function supportsRelaxed(): boolean {
 }
 
 /** The embedded bytes of a build. Each lies behind its own dynamic import, so that only one is ever downloaded. */
-async function embedded(build: Build, threads: boolean): Promise<Uint8Array<ArrayBuffer>> {
+export async function embedded(build: Build, threads: boolean): Promise<Uint8Array<ArrayBuffer>> {
   const { base64 } = await (build === 'relaxed'
     ? threads
       ? import('../generated/wasm/relaxed-mt.ts')
