@@ -30,21 +30,37 @@ export const PACK_VECTORS: i32 = 64;
 
 /** Tiles: ceil(channels / 4 / PACK_VECTORS). */
 export function packDepthwise(args: PackDepthwiseArgs, first: i32, last: i32, lane: i32): void {
-  const end = min((args.channels + 3) & ~3, last * PACK_VECTORS * 4);
-  for (let channel = first * PACK_VECTORS * 4; channel < end; channel++) {
-    const to = args.panels + ((<usize>((channel >> 2) * args.words * 4 + (channel & 3))) << 2);
-    for (let word = 0; word < args.words; word++) {
-      store<f32>(to + ((<usize>word) << 4), channel < args.channels ? packedWord(args, channel, word) : 0);
-    }
+  const vectors = (args.channels + 3) >> 2;
+  const end = min(vectors, last * PACK_VECTORS);
+  const size = (<usize>args.words) << 4;
+  for (let vector = first * PACK_VECTORS; vector < end; vector++) {
+    packVector(args, args.panels + <usize>vector * size, 4 * vector, min(4, args.channels - 4 * vector));
   }
 }
 
-function packedWord(args: PackDepthwiseArgs, channel: i32, word: i32): f32 {
-  const tap = load<i32>(args.taps + ((<usize>word) << 2));
-  const at = (<usize>channel) << 2;
-  if (tap == BIAS_WORD) return args.bias ? load<f32>(args.bias + at) : 0;
-  const weight = load<f32>(args.w + ((<usize>(channel * args.strideChannel + tap)) << 2));
-  return args.scale ? weight * load<f32>(args.scale + at) : weight;
+/** The words of `lanes` channels from `channel` on. */
+function packVector(args: PackDepthwiseArgs, to: usize, channel: i32, lanes: i32): void {
+  const next = (<usize>args.strideChannel) << 2;
+  const w = args.w + <usize>channel * next;
+  const scale = args.scale ? gather(args.scale + ((<usize>channel) << 2), 4, lanes) : f32x4.splat(1);
+  for (let word = 0; word < args.words; word++) {
+    const tap = load<i32>(args.taps + ((<usize>word) << 2));
+    let value = i32x4.splat(0);
+    if (tap != BIAS_WORD) value = f32x4.mul(scale, gather(w + ((<usize>tap) << 2), next, lanes));
+    else if (args.bias) value = gather(args.bias + ((<usize>channel) << 2), 4, lanes);
+    v128.store(to + ((<usize>word) << 4), value);
+  }
+}
+
+/** `count` (1 to 4) floats, `stride` bytes apart, and zeros. */
+// @ts-ignore: decorator
+@inline
+function gather(from: usize, stride: usize, count: i32): v128 {
+  let value = v128.load32_zero(from);
+  if (count > 1) value = v128.load32_lane(from + stride, value, 1);
+  if (count > 2) value = v128.load32_lane(from + 2 * stride, value, 2);
+  if (count > 3) value = v128.load32_lane(from + 3 * stride, value, 3);
+  return value;
 }
 
 
@@ -181,7 +197,7 @@ function stream(args: DepthwiseArgs, phase: DepthwisePhase, x: usize, y: usize, 
 }
 
 /** Reads a word of each cache line of `count` floats. */
-function touch(from: usize, count: i32): void {
+export function touch(from: usize, count: i32): void {
   const end = from + ((<usize>count) << 2);
   for (; from < end; from += 64) load<i32>(from);
 }

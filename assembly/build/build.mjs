@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
 import { generateBindings } from './bindings.mjs';
 import { generateDepthwiseStrips } from './depthwise-strips.mjs';
+import { generateDepthwiseSums } from './depthwise-sums.mjs';
 import { generateMicroKernels } from './micro-kernels.mjs';
 import { generateWinogradTransforms } from './winograd-transforms.mjs';
 
@@ -35,6 +36,7 @@ function embed(target) {
 generateMicroKernels(root);
 generateDepthwiseStrips(root);
 generateWinogradTransforms(root);
+generateDepthwiseSums(root);
 generateBindings(root);
 for (const target of targets) {
   await compile(target);

@@ -71,6 +71,7 @@ describe('every width, exact on integers', () => {
 
 describe('borders, exact on integers', () => {
   const tasks = [
+    depthwise(5, [0, 6, 7], [3, 3], { padding: 1 }),
     depthwise(5, [1, 1, 1], [3, 3], { padding: 1 }),
     depthwise(5, [2, 2, 3], [5, 5], { padding: 2 }),
     depthwise(4, [1, 4, 4], [3, 3], { padding: 5 }),

@@ -18,6 +18,6 @@ export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
   return isDepthwise(geometry) ? 'depthwise' : 'direct';
 }
 
-export function weightGradAlgorithm(_geometry: Sizes): Conv2dAlgorithm {
-  return 'direct';
+export function weightGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
+  return isDepthwise(geometry) ? 'depthwise' : 'direct';
 }

@@ -1,10 +1,17 @@
-// Emits depthwise convolution, every channel with a kernel of its own, and its input gradient (assembly/depthwise.ts).
+// Emits depthwise convolution, every channel with a kernel of its own, and its gradients (assembly/depthwise.ts, depthwise-weight-grad.ts).
 import * as kernels from '../generated/kernels.ts';
 import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
 import type { Operand } from '../tensor/op.ts';
 import { channelsLastStrides } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
-import type { Conv2dEmitters, Conv2dGeometry, ForwardOperands, Four, InputGradOperands } from './conv2d-geometry.ts';
+import type {
+  Conv2dEmitters,
+  Conv2dGeometry,
+  ForwardOperands,
+  Four,
+  InputGradOperands,
+  WeightGradOperands,
+} from './conv2d-geometry.ts';
 import { forwardTaps, gradientPhases, type Phase, type Tap, tapOffset } from './conv2d-phases.ts';
 import { evenBlock, MAC_NANOSECONDS } from './product.ts';
 
@@ -180,5 +187,69 @@ function emitInputGrad(emit: Emitter, geometry: Conv2dGeometry, { dx, dy, weight
   });
 }
 
+/** Multiply-adds per split of a weight gradient, about, and floats of all partial sums at most. */
+const SPLIT_MACS = 1e6;
+const MOST_PARTIALS = 2e6;
+/** Cache lines of a block of rows, of x and of dy: two thirds of a first-level cache. */
+const BLOCK_LINES = 360;
+
+/** How the weight gradient is cut: output rows per split and per block. */
+function weightGradBlocks({ y, rows, columns, macs }: Conv2dGeometry, floats: number) {
+  const all = y[0] * rows.outputs;
+  const wanted = Math.min(Math.ceil(macs / SPLIT_MACS), Math.floor(MOST_PARTIALS / floats), all);
+  const splitRows = Math.max(1, Math.ceil(all / Math.max(1, wanted)));
+  const lines = rows.stride * columns.size + columns.outputs;
+  const halo = Math.max(0, (rows.kernel - 1) * rows.dilation + 1 - rows.stride) * columns.size;
+  const fitting = Math.max(1, Math.floor((BLOCK_LINES - halo) / Math.max(1, lines)));
+  return { splitRows, blockRows: evenBlock(rows.outputs, fitting, 1), splits: Math.max(1, Math.ceil(all / splitRows)) };
+}
+
+function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGradOperands): void {
+  const { y, rows, columns, macs } = geometry;
+  const [images, channels, height, width] = x.shape as Four;
+  const [xImage, , xRow, xColumn] = x.strides as Four;
+  const taps = rows.kernel * columns.kernel;
+  const vectors = Math.ceil(channels / 4);
+  const { splits, ...blocks } = weightGradBlocks(geometry, 4 * vectors * taps);
+  const partials = emit.temporary(16 * splits * vectors * taps);
+  emit.command(
+    kernels.depthwiseWeightGrad,
+    {
+      partials,
+      x: locationOf(x),
+      dy: locationOf(dy),
+      images,
+      rows: y[2],
+      columns: y[3],
+      height,
+      width,
+      channels,
+      xImage,
+      xRow,
+      xColumn,
+      stepY: rows.stride,
+      stepX: columns.stride,
+      dilationY: rows.dilation,
+      dilationX: columns.dilation,
+      kernelRows: rows.kernel,
+      taps: columns.kernel,
+      top: rows.before,
+      left: columns.before,
+      ...blocks,
+      stream: x.size + dy.size > STREAM_FLOATS ? 1 : 0,
+    },
+    { tiles: splits, work: 2 * macs * MAC_NANOSECONDS },
+  );
+  emit.command(
+    kernels.sumDepthwise,
+    { dw: locationOf(dw), partials, splits, channels, taps },
+    { tiles: Math.ceil(vectors / kernels.SUM_VECTORS), work: splits * vectors * taps },
+  );
+}
+
 /** Depthwise convolution: `groups` equals the channels of input and output. */
-export const depthwise: Conv2dEmitters = { forward: emitForward, inputGrad: emitInputGrad };
+export const depthwise: Conv2dEmitters = {
+  forward: emitForward,
+  inputGrad: emitInputGrad,
+  weightGrad: emitWeightGrad,
+};
