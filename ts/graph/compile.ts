@@ -9,6 +9,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec } from './capture.ts';
 import { dropIdentities } from './passes/drop-identities.ts';
 import type { Pass } from './passes/flow.ts';
+import { foldBatchNorm } from './passes/fold-batch-norm.ts';
 import { foldFlatten } from './passes/fold-flatten.ts';
 import { fuseClamps } from './passes/fuse-clamps.ts';
 import { fuseResiduals } from './passes/fuse-residuals.ts';
@@ -79,8 +80,8 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   }) as CompiledModel;
 }
 
-/** What is done to the list of op calls, in this order: a clamp may follow a residual, but not the other way round. */
-const PASSES: readonly Pass[] = [dropIdentities, foldFlatten, fuseResiduals, fuseClamps];
+/** What is done to the list of op calls, in this order: a convolution scales, then adds, then clamps. */
+const PASSES: readonly Pass[] = [dropIdentities, foldFlatten, foldBatchNorm, fuseResiduals, fuseClamps];
 
 /** Captures the model in evaluation mode and writes its program. */
 function build(model: Compilable, spec: InputSpec): { captured: Captured<Tensor>; program: Program } {

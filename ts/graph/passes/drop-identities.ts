@@ -4,6 +4,7 @@ import type { Storage } from '../../runtime/storage.ts';
 import type { OpCall, Operand } from '../../tensor/op.ts';
 import { Tensor } from '../../tensor/tensor.ts';
 import { Flow, samePlaces } from './flow.ts';
+import { isBounded } from './operands.ts';
 
 const POOLING = new Set(['maxPool2d', 'avgPool2d', 'adaptiveAvgPool2d']);
 
@@ -21,9 +22,7 @@ function isIdentity(call: OpCall, flow: Flow): boolean {
   if (!x || !y || !samePlaces(x, y)) return false;
   if (POOLING.has(call.op.name)) return poolsNothing(call);
   if (call.op.name === 'relu') return flow.maker(x)?.op.name === 'relu';
-  if (call.op.name !== 'clamp') return false;
-  const { lo, hi } = call.geometry as { lo: number; hi: number };
-  return lo === Number.NEGATIVE_INFINITY && hi === Number.POSITIVE_INFINITY;
+  return call.op.name === 'clamp' && !isBounded(call);
 }
 
 /** The calls without identities. What they would have made must not come out of the list, nor be changed in place. */

@@ -3,25 +3,19 @@
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { Flow, fillsStorage, inStorageOf, samePlaces } from './flow.ts';
+import type { Bounds } from './operands.ts';
 
-/** Geometry of ops whose epilogue clamps. */
-interface Clamping {
-  readonly lo: number;
-  readonly hi: number;
-}
+/** Ops that clamp what they write. */
+const CLAMPING = new Set(['conv2d', 'linear', 'matmul', 'batchNormEval']);
 
-const CLAMPING = new Set(['conv2d', 'linear', 'matmul']);
-/** Ops that clamp to the bounds in their geometry; relu6 is a hardtanh. */
-const BOUNDED = new Set(['clamp', 'hardtanh']);
-
-/** The bounds that an activation clamps to, or null if it does something else. */
-function clampOf({ op, geometry }: OpCall): Clamping | null {
+/** The bounds that an activation clamps to, or null if it does something else; relu6 is a hardtanh. */
+function clampOf({ op, geometry }: OpCall): Bounds | null {
   if (op.name === 'relu') return { lo: 0, hi: Number.POSITIVE_INFINITY };
-  return BOUNDED.has(op.name) ? (geometry as Clamping) : null;
+  return op.name === 'clamp' || op.name === 'hardtanh' ? (geometry as Bounds) : null;
 }
 
 /** One clamp after the other, as a single one. */
-function compose(inner: Clamping, { lo, hi }: Clamping): Clamping {
+function compose(inner: Bounds, { lo, hi }: Bounds): Bounds {
   return { lo: Math.min(Math.max(inner.lo, lo), hi), hi: Math.min(Math.max(inner.hi, lo), hi) };
 }
 
@@ -41,7 +35,7 @@ export function fuseClamps(calls: readonly OpCall[], outputs: readonly Tensor[])
     const before = fused.get(root) ?? root;
     const [y] = before.outputs;
     if (!fillsStorage(y!)) continue;
-    const geometry = { ...(before.geometry as Clamping), ...compose(before.geometry as Clamping, bounds) };
+    const geometry = { ...(before.geometry as Bounds), ...compose(before.geometry as Bounds, bounds) };
     fused.set(root, { ...before, geometry, outputs: [inStorageOf(y!, call.outputs[0]!)] });
     gone.set(call, root);
   }

@@ -1,13 +1,10 @@
 // A pass over op calls: the addition behind a residual branch moves into the epilogue of a convolution, which then begins its sums
 // with the other branch. Of two convolutions the later one takes the earlier one's result. The sums are the same in another order:
 // results move by rounding, 1e-6 of the largest at most.
-import type { Conv2dGeometry } from '../../ops/conv2d-geometry.ts';
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { Flow, fillsStorage, inStorageOf, samePlaces } from './flow.ts';
-
-/** Where conv2d takes the residual among its operands x, weight, bias, residual, scale. */
-const RESIDUAL = 3;
+import { isBounded, RESIDUAL } from './operands.ts';
 
 /** The calls with additions fused. */
 export function fuseResiduals(calls: readonly OpCall[], outputs: readonly Tensor[]): readonly OpCall[] {
@@ -41,11 +38,8 @@ function fuseAddition(calls: readonly OpCall[], outputs: readonly Tensor[], addi
 /** The convolution that makes a summand for this addition alone, if it still ends in a plain sum. */
 function openConvolution(flow: Flow, summand: Tensor, addition: OpCall): OpCall | null {
   const maker = flow.maker(summand);
-  if (maker?.op.name !== 'conv2d' || maker.inputs[RESIDUAL]) return null;
-  const { lo, hi } = maker.geometry as Conv2dGeometry;
-  const bounded = lo !== Number.NEGATIVE_INFINITY || hi !== Number.POSITIVE_INFINITY;
-  if (bounded || flow.soleReader(summand) !== addition || !fillsStorage(maker.outputs[0]!)) return null;
-  return maker;
+  if (maker?.op.name !== 'conv2d' || maker.inputs[RESIDUAL] || isBounded(maker)) return null;
+  return flow.soleReader(summand) === addition && fillsStorage(maker.outputs[0]!) ? maker : null;
 }
 
 function withResidual(convolution: OpCall, residual: Tensor, sum: Tensor): OpCall {
