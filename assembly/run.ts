@@ -57,18 +57,35 @@ const POLLS_PER_CLOCK: i32 = 256;
 export function run(program: usize, count: i32): i32 {
   store<i32>(field(STATUS), 0);
   for (let i = 0; i < count; i++) {
-    const command = changetype<Command>(program + <usize>i * offsetof<Command>());
-    store<i32>(field(CURRENT), i);
-    if (ASC_FEATURE_THREADS) {
-      if (command.work >= SHARE_NANOSECONDS && command.tiles > 1 && load<i32>(field(LANES)) > 1) share(command);
-      else dispatch(command.kernel, command.args, 0, command.tiles, 0);
-    } else {
-      dispatch(command.kernel, command.args, 0, command.tiles, 0);
-    }
-    const status = load<i32>(field(STATUS));
+    const status = perform(program, i);
     if (status) return status;
   }
   return 0;
+}
+
+/** The same; writes to `times` (count + 1 f64) the millisecond at which each command started, and at which the last one ended. */
+export function runTimed(program: usize, count: i32, times: usize): i32 {
+  store<i32>(field(STATUS), 0);
+  store<f64>(times, now());
+  for (let i = 0; i < count; i++) {
+    const status = perform(program, i);
+    if (status) return status;
+    store<f64>(times + ((<usize>(i + 1)) << 3), now());
+  }
+  return 0;
+}
+
+/** Runs command `i` and returns the status. */
+function perform(program: usize, i: i32): i32 {
+  const command = changetype<Command>(program + <usize>i * offsetof<Command>());
+  store<i32>(field(CURRENT), i);
+  if (ASC_FEATURE_THREADS) {
+    if (command.work >= SHARE_NANOSECONDS && command.tiles > 1 && load<i32>(field(LANES)) > 1) share(command);
+    else dispatch(command.kernel, command.args, 0, command.tiles, 0);
+  } else {
+    dispatch(command.kernel, command.args, 0, command.tiles, 0);
+  }
+  return load<i32>(field(STATUS));
 }
 
 /** Publishes a command, helps to compute it, and returns when its last tile is done or a worker is lost. */

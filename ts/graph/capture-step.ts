@@ -5,7 +5,7 @@ import { release } from '../tensor/lifetime.ts';
 import { printed } from '../tensor/printed.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { GradientStep, type StepOptimizer, type StepResult } from './gradient-step.ts';
-import { type Plan, planOf } from './program.ts';
+import { type Plan, planOf } from './plan.ts';
 
 /** Options of `captureStep`. */
 export interface CaptureStepOptions {

@@ -5,6 +5,7 @@ import { CommandList } from '../tensor/apply.ts';
 import type { OpCall } from '../tensor/op.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { placedBytes } from './planner.ts';
+import { planOf } from './plan.ts';
 import type { Program } from './program.ts';
 import { Checkpoints } from './recompute.ts';
 
@@ -211,7 +212,7 @@ export interface StepCalls {
  */
 export function fitIntoMemory(step: StepCalls, limit: number, build: (calls: readonly OpCall[]) => Program): Program {
   const whole = build(step.calls);
-  const peak = whole.plan.peakBytes;
+  const peak = planOf([whole]).peakBytes;
   if (peak <= limit) return whole;
   whole.dispose();
   const checkpoints = new Checkpoints(step.calls, step.inputs, step.results);
@@ -223,7 +224,7 @@ export function fitIntoMemory(step: StepCalls, limit: number, build: (calls: rea
     for (let reached = true, aim = target; reached; ) {
       reached = forgetting.reach(aim);
       const program = build(forgetting.calls);
-      const { peakBytes } = program.plan;
+      const { peakBytes } = planOf([program]);
       if (peakBytes <= limit) return program;
       program.dispose();
       least = Math.min(least, peakBytes);

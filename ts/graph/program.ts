@@ -1,10 +1,10 @@
 // A captured list of op calls, lowered, placed and written: one call into wasm replays it.
 import { checkCanary, paintCanary } from '../runtime/canary.ts';
 import type { Command } from '../runtime/command.ts';
-import { engine } from '../runtime/engine.ts';
+import { engine, type RunFailure } from '../runtime/engine.ts';
 import { CaptureError } from '../runtime/errors.ts';
 import { blockBytes } from '../runtime/heap.ts';
-import { COMMAND_BYTES, patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
+import { patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
 import { Storage } from '../runtime/storage.ts';
 import { activeRecorder, CommandList, checkReadable, runError } from '../tensor/apply.ts';
 import { elementBytes } from '../tensor/dtype.ts';
@@ -12,59 +12,44 @@ import { discard, materialise, track } from '../tensor/lifetime.ts';
 import type { OpCall } from '../tensor/op.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { enter, leave, type Tenant } from './arena.ts';
+import { type Constant, hoistConstants } from './constants.ts';
 import { lifetimes, type Placement, place, placedBytes } from './planner.ts';
-import { type CallCommands, hoistConstants, type Prepared } from './prepare.ts';
-
-/** One command of a plan. */
-export interface PlannedCommand {
-  readonly op: string;
-  /** Path of the module that called the op. */
-  readonly module: string;
-  readonly kernel: string;
-  readonly tiles: number;
-}
-
-/** What a program takes and does, known before it runs. */
-export interface Plan {
-  /**
-   * Bytes of linear memory that are in use while it runs: intermediates, program, packed weights, inputs and outputs, every
-   * parameter, gradient and optimiser buffer it names, and the engine's own (staging, scratch memory per thread).
-   */
-  readonly peakBytes: number;
-  /** Bytes of the intermediates. */
-  readonly arenaBytes: number;
-  /** Bytes of parameters and other persistent buffers that it names. */
-  readonly persistentBytes: number;
-  /** Multiply-adds of one run, in convolutions and matrix products. */
-  readonly macs: number;
-  /** The commands in order. */
-  readonly commands: readonly PlannedCommand[];
-}
 
 /** Options of `Program`. */
 export interface ProgramOptions {
   /** Computes what depends on parameters only (packed weights) once per version of them. For inference. */
   readonly hoist?: boolean;
+  /** With `hoist`: gives the memory of parameters back that are not read any more once that is done. */
+  readonly releaseWeights?: boolean;
   /** Takes no memory until it first runs, so that its plan can be looked at before. */
   readonly deferred?: boolean;
+}
+
+/** An op call with its commands. */
+export interface CallCommands {
+  readonly call: OpCall;
+  readonly commands: readonly Command[];
 }
 
 /** A replayable program over fixed shapes. */
 export class Program implements Tenant {
   readonly arenaBytes: number;
+  /** What it does, call by call. Calls that are computed beforehand have no commands. */
+  readonly calls: readonly CallCommands[];
   /** Persistent storages it names. While it exists they cannot be disposed. */
   readonly pinned: readonly Storage[];
-  readonly #owner: readonly CallCommands[];
+  /** The call of each command. */
+  readonly #owners: readonly OpCall[];
   readonly #commands: readonly Command[];
   readonly #inputs: readonly Tensor[];
   readonly #outputs: readonly Tensor[];
   readonly #scratch: number;
-  readonly #prepared: Prepared | null;
+  readonly #releaseWeights: boolean;
+  #constants: readonly Constant[];
   readonly #written: readonly Storage[];
   /** Per input, whether a command writes to it. */
   readonly #changed: readonly boolean[];
   readonly #placement: Placement;
-  readonly #macs: number;
   #uses: ReadonlyMap<Storage, readonly Use[]> = new Map();
   #address = 0;
   #loaded = false;
@@ -74,26 +59,32 @@ export class Program implements Tenant {
     calls: readonly OpCall[],
     inputs: readonly Tensor[],
     outputs: readonly Tensor[],
-    { hoist = false, deferred = false }: ProgramOptions = {},
+    { hoist = false, releaseWeights = false, deferred = false }: ProgramOptions = {},
   ) {
     const lowered = calls.map(lower);
     const ends = endsOf(inputs, outputs);
-    const { prepared, rest } = hoist ? hoistConstants(lowered, ends) : { prepared: null, rest: lowered };
-    this.#owner = rest.flatMap((call) => call.commands.map(() => call));
-    this.#commands = rest.flatMap((call) => call.commands);
+    const { constants, rest } = hoist ? hoisted(lowered, ends) : { constants: [], rest: lowered };
+    this.calls = rest;
+    this.#owners = rest.flatMap(({ call, commands }) => commands.map(() => call));
+    this.#commands = rest.flatMap(({ commands }) => commands);
     this.#inputs = inputs;
     this.#outputs = outputs;
     this.#scratch = Math.max(0, ...this.#commands.map(({ grid }) => grid.scratch ?? 0));
-    this.#prepared = prepared;
+    // The largest first: what it was packed from leaves the largest hole for all that follows.
+    this.#constants = constants.sort((a, b) => b.bytes - a.bytes);
     const named = namedStorages(this.#commands);
-    this.pinned = [...named.keys()].filter((storage) => storage.state === 'live' || storage.state === 'lazy');
-    this.#written = this.pinned.filter((storage) => named.get(storage));
+    const persistent = [...named.keys()].filter(({ state }) => state === 'live' || state === 'lazy');
+    this.#written = persistent.filter((storage) => named.get(storage));
     this.#changed = inputs.map(({ storage }) => named.get(storage) ?? false);
+    // Parameters that it was packed from are pinned like those it reads, unless they shall go.
+    const roots = releaseWeights ? [] : constants.flatMap(({ roots }) => roots);
+    this.pinned = [...new Set([...persistent, ...roots])];
     const inArena = (storage: Storage): boolean => storage.state === 'planned' && !ends.has(storage);
     this.#placement = place(lifetimes(this.#commands, inArena), engine().debug);
     this.arenaBytes = this.#placement.bytes;
-    this.#macs = rest.reduce((sum, { macs }) => sum + macs, 0);
+    this.#releaseWeights = releaseWeights;
     for (const storage of this.pinned) storage.pins++;
+    for (const constant of constants) constant.hold();
     if (deferred) return;
     try {
       this.#load();
@@ -107,8 +98,8 @@ export class Program implements Tenant {
   #load(): void {
     if (engine() !== this.#engine) return;
     try {
+      this.#prepare();
       for (const storage of this.pinned) materialise(storage);
-      this.#prepared?.write();
       this.#address = engine().heap.allocate(programBytes(this.#commands));
       enter(this);
       this.#uses = groupBy(writeProgram(engine().memory, this.#address, this.#commands));
@@ -116,6 +107,21 @@ export class Program implements Tenant {
     } catch (error) {
       this.#unload();
       throw error;
+    }
+  }
+
+  /** Computes the constants, and lets go of each parameter as soon as nothing reads it any more. */
+  #prepare(): void {
+    const readers = new Map<Storage, number>();
+    for (const { roots } of this.#constants)
+      for (const root of roots) readers.set(root, (readers.get(root) ?? 0) + 1);
+    for (const constant of this.#constants) {
+      constant.refresh();
+      for (const root of constant.roots) {
+        const left = readers.get(root)! - 1;
+        readers.set(root, left);
+        if (this.#releaseWeights && !left && !root.pins && root.state === 'live') discard(root, WEIGHTS_RELEASED);
+      }
     }
   }
 
@@ -131,35 +137,35 @@ export class Program implements Tenant {
     return this.#loaded && this.#address === 0;
   }
 
-  /** What it takes and does. */
-  get plan(): Plan {
-    return planOf([this]);
-  }
-
   /** Bytes besides the arena and what it pins. */
   get ownBytes(): number {
     const ends = [...endsOf(this.#inputs, this.#outputs)].filter((storage) => storage.state === 'planned');
-    return blocks(ends) + blockBytes(programBytes(this.#commands)) + (this.#prepared?.bytes ?? 0);
+    return blocksOf(ends) + blockBytes(programBytes(this.#commands));
   }
 
   get scratchBytes(): number {
     return this.#scratch;
   }
 
-  get macs(): number {
-    return this.#macs;
-  }
-
-  /** The commands, named. */
-  describe(): PlannedCommand[] {
-    return this.#owner.map(({ call }, i) => {
-      const { kernel, grid } = this.#commands[i]!;
-      return { op: call.op.name, module: call.module, kernel: kernel.name, tiles: grid.tiles };
-    });
-  }
-
   /** Runs on these inputs, whose specs are those of the capture, and returns fresh outputs. */
   run(inputs: readonly Tensor[]): Tensor[] {
+    return this.#perform(inputs, (address, count) => engine().run(address, count));
+  }
+
+  /** Runs on these inputs and returns, per command, when it started, and last when all was over, in milliseconds. */
+  time(inputs: readonly Tensor[]): Float64Array {
+    let times = new Float64Array();
+    const outputs = this.#perform(inputs, (address, count) => {
+      const timed = engine().runTimed(address, count);
+      times = timed.times;
+      return timed.failure;
+    });
+    for (const { storage } of outputs)
+      if (!inputs.some((input) => input.storage === storage) && !storage.persistent) discard(storage, 'not returned');
+    return times;
+  }
+
+  #perform(inputs: readonly Tensor[], run: (address: number, count: number) => RunFailure | null): Tensor[] {
     if (!this.#loaded) this.#load();
     if (!this.#address) throw new Error('run: this program was disposed, or made before shutdown()');
     if (activeRecorder())
@@ -168,17 +174,17 @@ export class Program implements Tenant {
       checkReadable('run', input);
       materialise(input.storage);
     }
-    this.#prepared?.refresh();
+    for (const constant of this.#constants) constant.refresh();
     engine().reserveScratch(this.#scratch);
     const fresh: Storage[] = [];
     try {
       const outputs = this.#bindEnds(inputs, fresh);
       this.#eachGap(paintCanary);
-      const failure = engine().run(this.#address, this.#commands.length);
+      const failure = run(this.#address, this.#commands.length);
       this.#eachGap(checkCanary);
       if (failure) {
-        const { call } = this.#owner[failure.command]!;
-        throw runError(failure, call.op.name, call.module);
+        const { op, module } = this.#owners[failure.command]!;
+        throw runError(failure, op.name, module);
       }
       return outputs;
     } catch (error) {
@@ -190,19 +196,6 @@ export class Program implements Tenant {
         if (this.#changed[i]) storage.version++;
       });
     }
-  }
-
-  /** Runs once, command by command, and returns the milliseconds each took. */
-  profile(inputs: readonly Tensor[]): number[] {
-    if (!this.#loaded) this.#load();
-    this.#prepared?.refresh();
-    this.#bindEnds(inputs, []);
-    engine().reserveScratch(this.#scratch);
-    return this.#commands.map((_, i) => {
-      const start = performance.now();
-      engine().run(this.#address + i * COMMAND_BYTES, 1);
-      return performance.now() - start;
-    });
   }
 
   #bind(storage: Storage, address: number): void {
@@ -246,7 +239,7 @@ export class Program implements Tenant {
   }
 
   lost(): void {
-    this.#prepared?.lost();
+    this.#constants = [];
     this.#address = 0;
     (this as { pinned: readonly Storage[] }).pinned = [];
   }
@@ -257,33 +250,22 @@ export class Program implements Tenant {
     this.#loaded = true;
     for (const storage of this.pinned) storage.pins--;
     (this as { pinned: readonly Storage[] }).pinned = [];
+    for (const constant of this.#constants) constant.release();
+    this.#constants = [];
   }
 
   #unload(): void {
     leave(this);
-    this.#prepared?.dispose();
     if (this.#address) engine().heap.free(this.#address);
     this.#address = 0;
   }
 }
 
-/** The plan of programs that run one after the other. */
-export function planOf(programs: readonly Program[]): Plan {
-  const persistentBytes = blocks(new Set(programs.flatMap(({ pinned }) => pinned)));
-  const arenaBytes = Math.max(0, ...programs.map((program) => program.arenaBytes));
-  const scratch = Math.max(0, ...programs.map((program) => program.scratchBytes));
-  const own = programs.reduce((sum, program) => sum + program.ownBytes, 0);
-  const arena = arenaBytes ? blockBytes(arenaBytes) : 0;
-  return {
-    peakBytes: persistentBytes + own + arena + engine().overheadBytes(scratch),
-    arenaBytes,
-    persistentBytes,
-    macs: programs.reduce((sum, program) => sum + program.macs, 0),
-    commands: programs.flatMap((program) => program.describe()),
-  };
-}
+const WEIGHTS_RELEASED =
+  "released once compile had packed it, as releaseWeights or memory 'small' ask for; compile without them to go on using the parameters";
 
-function blocks(storages: Iterable<Storage>): number {
+/** Bytes of the heap that storages take. */
+export function blocksOf(storages: Iterable<Storage>): number {
   let sum = 0;
   for (const { bytes } of storages) sum += blockBytes(bytes);
   return sum;
@@ -297,8 +279,23 @@ function endsOf(inputs: readonly Tensor[], outputs: readonly Tensor[]): Set<Stor
 function lower(call: OpCall): CallCommands {
   const list = new CommandList();
   call.op.lower(list, call.geometry, call.inputs, call.outputs);
-  const macs = (call.geometry as { macs?: number } | null)?.macs ?? 0;
-  return { call, commands: list.commands, macs };
+  return { call, commands: list.commands };
+}
+
+/** Splits calls into constants and what is left to run. */
+function hoisted(
+  calls: readonly CallCommands[],
+  fixed: ReadonlySet<Storage>,
+): { constants: Constant[]; rest: CallCommands[] } {
+  const { constants, rest } = hoistConstants(
+    calls.flatMap(({ commands }) => commands),
+    fixed,
+  );
+  const kept = calls.map(({ call, commands }) => ({
+    call,
+    commands: commands.flatMap((command) => rest.get(command) ?? []),
+  }));
+  return { constants, rest: kept };
 }
 
 /** All storages that commands name, and whether any command writes them. */

@@ -179,10 +179,26 @@ export class Engine {
 
   /** Runs a program that lies in memory. Throws WorkerError if a worker is lost; other failures are returned to be named. */
   run(program: number, count: number): RunFailure | null {
+    return this.#guard(() => this.#kernels.run(program, count));
+  }
+
+  /** The same, with the moments, in milliseconds, at which each command started and the last one ended. */
+  runTimed(program: number, count: number): { failure: RunFailure | null; times: Float64Array } {
+    const address = this.heap.allocate(8 * (count + 1));
+    try {
+      const failure = this.#guard(() => this.#kernels.runTimed(program, count, address));
+      return { failure, times: this.memory.f64.slice(address >>> 3, (address >>> 3) + count + 1) };
+    } finally {
+      this.heap.free(address);
+    }
+  }
+
+  /** Calls into wasm, with workers that live, and says how it went. */
+  #guard(call: () => number): RunFailure | null {
     if (this.#pool?.broken) this.#replacePool();
     let code: number;
     try {
-      code = this.#kernels.run(program, count);
+      code = call();
     } catch (error) {
       this.#replacePool();
       throw error;

@@ -7,6 +7,8 @@ export interface KernelExports {
   initialise(control: number): void;
   /** Runs `count` commands; 0 or the code of the first error. */
   run(program: number, count: number): number;
+  /** The same; writes count + 1 f64 to `times`: when each command started, and when the last one ended, in milliseconds. */
+  runTimed(program: number, count: number, times: number): number;
   /** A worker's life; returns when the control block says stop. */
   work(lane: number): void;
   /** First address behind the static data. */

@@ -127,6 +127,16 @@ export function materialise(storage: Storage): void {
   registerFinalizer(storage);
 }
 
+/** Gives the memory of a storage back until it is used again. What it held is lost. */
+export function retire(storage: Storage): void {
+  if (storage.state !== 'live') return;
+  if (storage.watched) finalizers.unregister(storage);
+  storage.watched = false;
+  engine().heap.free(storage.address);
+  storage.address = 0;
+  storage.state = 'lazy';
+}
+
 /** Gives the memory of a storage back. `by` completes the sentence "this tensor was ..." for later readers. */
 export function discard(storage: Storage, by: string): void {
   if (storage.state === 'live' && storage.owner === engine()) {
