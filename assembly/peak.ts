@@ -4,6 +4,7 @@
 // outnumber latency x throughput of current cores (4 cycles x 2 per cycle).
 import { Output } from './record';
 
+
 @unmanaged
 export class PeakArgs {
   /** Four floats, so that the loop has a result. */

@@ -192,7 +192,11 @@ class ConstantFinder {
       for (const storage of written(command)) for (const other of groups.get(storage) ?? []) group.add(other);
       for (const member of group) for (const storage of written(member)) groups.set(storage, group);
     }
-    for (const [storage, group] of groups) this.#makers.set(storage, commands.filter((command) => group.has(command)));
+    for (const [storage, group] of groups)
+      this.#makers.set(
+        storage,
+        commands.filter((command) => group.has(command)),
+      );
   }
 
   /** A command that reads constants, as it reads the known ones. */
@@ -254,7 +258,8 @@ function relocated(command: Command, places: ReadonlyMap<Storage, Storage>): Com
 function keyOf(command: Command, own: readonly Storage[], parts: ReadonlySet<Constant>): string {
   const name = (storage: Storage): string => {
     if (own.includes(storage)) return `own${own.indexOf(storage)}`;
-    for (const part of parts) if (part.storages.includes(storage)) return `c${part.id}.${part.storages.indexOf(storage)}`;
+    for (const part of parts)
+      if (part.storages.includes(storage)) return `c${part.id}.${part.storages.indexOf(storage)}`;
     return `s${storage.id}`;
   };
   const place = ({ storage, byteOffset, bytes }: Location): string => {

@@ -4,8 +4,8 @@ import type { Storage } from '../runtime/storage.ts';
 import { CommandList } from '../tensor/apply.ts';
 import type { OpCall } from '../tensor/op.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { placedBytes } from './planner.ts';
 import { planOf } from './plan.ts';
+import { placedBytes } from './planner.ts';
 import type { Program } from './program.ts';
 import { Checkpoints } from './recompute.ts';
 

@@ -1,8 +1,9 @@
 // What a program takes and does, as people read it: call by call, with the algorithm, the memory, the work and the time of each.
-import { usesOf } from '../runtime/program.ts';
-import type { Storage } from '../runtime/storage.ts';
+
 import { engine } from '../runtime/engine.ts';
 import { blockBytes } from '../runtime/heap.ts';
+import { usesOf } from '../runtime/program.ts';
+import type { Storage } from '../runtime/storage.ts';
 import type { OpCall } from '../tensor/op.ts';
 import { blocksOf, type CallCommands, type Program } from './program.ts';
 import { table } from './table.ts';
@@ -138,7 +139,9 @@ function show({ layers, macs, peakBytes, arenaBytes, persistentBytes }: Plan): s
     layer.output.join('x'),
     number(layer.bytes / MEGA, 2),
     layer.macs ? number(layer.macs / MEGA, 1) : '',
-    ...(timed ? [number(layer.milliseconds, 3), layer.shareOfPeak ? `${number(100 * layer.shareOfPeak, 0)} %` : ''] : []),
+    ...(timed
+      ? [number(layer.milliseconds, 3), layer.shareOfPeak ? `${number(100 * layer.shareOfPeak, 0)} %` : '']
+      : []),
   ]);
   const total = layers.reduce((sum, { milliseconds }) => sum + (milliseconds ?? 0), 0);
   const sums = ['', '', '', '', 'all', '', number(macs / MEGA, 1), ...(timed ? [number(total, 3), ''] : [])];

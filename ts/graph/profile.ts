@@ -3,7 +3,7 @@ import * as kernels from '../generated/kernels.ts';
 import { engine, whenShutDown } from '../runtime/engine.ts';
 import { CommandList } from '../tensor/apply.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { type PlannedLayer, type Plan, planOf, type Timing } from './plan.ts';
+import { type Plan, type PlannedLayer, planOf, type Timing } from './plan.ts';
 import type { Program } from './program.ts';
 
 /** Events that trace viewers show: chrome://tracing, ui.perfetto.dev. Written to a file by `JSON.stringify`. */
@@ -39,7 +39,11 @@ export interface Profile {
 }
 
 /** Runs a program `runs` times and takes the median of each call. */
-export function profileOf(program: Program, inputs: readonly Tensor[], runs: number): { profile: Profile; timing: Timing } {
+export function profileOf(
+  program: Program,
+  inputs: readonly Tensor[],
+  runs: number,
+): { profile: Profile; timing: Timing } {
   const rounds = Array.from({ length: runs }, () => callTimes(program, program.time(inputs)));
   const milliseconds = rounds[0]!.map((_, call) => median(rounds.map((times) => times[call]!)));
   const timing = { milliseconds, peak: peakRate() };
@@ -75,15 +79,33 @@ function median(values: readonly number[]): number {
 /** Calls one after the other. Source: Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. */
 function traceOf(layers: readonly PlannedLayer[]): Trace {
   let now = 0;
-  const name = (what: string, value: string): TraceEvent => ({ name: what, ph: 'M', pid: 1, tid: 1, args: { name: value } });
+  const name = (what: string, value: string): TraceEvent => ({
+    name: what,
+    ph: 'M',
+    pid: 1,
+    tid: 1,
+    args: { name: value },
+  });
   const events = layers.map((layer): TraceEvent => {
     const { module, op, milliseconds, ...args } = layer;
     const dur = 1000 * milliseconds!;
-    const event = { name: module || op, cat: op, ph: 'X' as const, pid: 1, tid: 1, ts: now, dur, args: { op, ...args } };
+    const event = {
+      name: module || op,
+      cat: op,
+      ph: 'X' as const,
+      pid: 1,
+      tid: 1,
+      ts: now,
+      dur,
+      args: { op, ...args },
+    };
     now += dur;
     return event;
   });
-  return { traceEvents: [name('process_name', 'feathermap'), name('thread_name', 'program'), ...events], displayTimeUnit: 'ms' };
+  return {
+    traceEvents: [name('process_name', 'feathermap'), name('thread_name', 'program'), ...events],
+    displayTimeUnit: 'ms',
+  };
 }
 
 /** Multiply-adds per millisecond of all threads, once it was measured. */

@@ -113,8 +113,7 @@ export class Program implements Tenant {
   /** Computes the constants, and lets go of each parameter as soon as nothing reads it any more. */
   #prepare(): void {
     const readers = new Map<Storage, number>();
-    for (const { roots } of this.#constants)
-      for (const root of roots) readers.set(root, (readers.get(root) ?? 0) + 1);
+    for (const { roots } of this.#constants) for (const root of roots) readers.set(root, (readers.get(root) ?? 0) + 1);
     for (const constant of this.#constants) {
       constant.refresh();
       for (const root of constant.roots) {
@@ -154,7 +153,7 @@ export class Program implements Tenant {
 
   /** Runs on these inputs and returns, per command, when it started, and last when all was over, in milliseconds. */
   time(inputs: readonly Tensor[]): Float64Array {
-    let times = new Float64Array();
+    let times: Float64Array = new Float64Array();
     const outputs = this.#perform(inputs, (address, count) => {
       const timed = engine().runTimed(address, count);
       times = timed.times;

@@ -183,11 +183,12 @@ export class Engine {
   }
 
   /** The same, with the moments, in milliseconds, at which each command started and the last one ended. */
-  runTimed(program: number, count: number): { failure: RunFailure | null; times: Float64Array } {
+  runTimed(program: number, count: number): { failure: RunFailure | null; times: Float64Array<ArrayBuffer> } {
     const address = this.heap.allocate(8 * (count + 1));
     try {
       const failure = this.#guard(() => this.#kernels.runTimed(program, count, address));
-      return { failure, times: this.memory.f64.slice(address >>> 3, (address >>> 3) + count + 1) };
+      const first = address >>> 3;
+      return { failure, times: new Float64Array(this.memory.f64.subarray(first, first + count + 1)) };
     } finally {
       this.heap.free(address);
     }
