@@ -5,6 +5,8 @@ import { scratch } from './control';
 import { zero } from './convolution';
 import {
   BLOCK_BYTES,
+  BLOCK_COLUMN,
+  WINOGRAD_CHUNK,
   columnsOfWeight4,
   columnsOfWeight6,
   rowsOfWeight4,
@@ -56,15 +58,18 @@ function transformPanel(args: WinogradWeightArgs, from: usize, to: usize, block:
   const tap = (<usize>args.channels) << 5;
   const plane = (<usize>args.uPlane) << 2;
   for (let xi = 0; xi < args.alpha * args.alpha; xi++) zero(to + <usize>xi * plane, 8);
-  for (let c = 0; c < args.channels; c++) {
-    to += 32;
+  to += 32;
+  // Rows of eight follow one another on both sides: four of them are a chunk.
+  for (let c = 0; c < args.channels; c += WINOGRAD_CHUNK >> 3) {
+    const rows = min(WINOGRAD_CHUNK >> 3, args.channels - c);
     if (args.alpha == 6) {
-      columnsOfWeight6(from, tap, block, 1);
-      rowsOfWeight6(block, to, plane, 1);
+      columnsOfWeight6(from, tap, block, rows);
+      rowsOfWeight6(block, to, plane, rows);
     } else {
-      columnsOfWeight4(from, tap, block, 1);
-      rowsOfWeight4(block, to, plane, 1);
+      columnsOfWeight4(from, tap, block, rows);
+      rowsOfWeight4(block, to, plane, rows);
     }
-    from += 32;
+    from += BLOCK_COLUMN;
+    to += BLOCK_COLUMN;
   }
 }
