@@ -8,8 +8,7 @@
 //   m[xi][tile, oc] = sum_ic v[xi][tile, ic] * u[xi][ic, oc]
 //
 // A kernel tile is a block of output tiles (counted over all images) by a block of channels. Its v and m lie in scratch and stay in
-// the second-level cache; u is streamed once per block. Few tiles and many channels: v is made once by winogradInput instead.
-// The input gradient is the same with dy as the source and weights turned around.
+// the second-level cache; u is streamed once per block. The input gradient is the same with dy as the source and weights turned around.
 import { Input, Output } from './record';
 import { scratch } from './control';
 import { copy, zero } from './convolution';
@@ -19,12 +18,14 @@ import {
   BLOCK_COLUMN,
   BLOCK_ROW,
   WINOGRAD_CHUNK,
+  columnsOfGradient6,
   columnsOfInput4,
   columnsOfInput6,
   columnsOfOutput4,
   columnsOfOutput6,
   rowOfOutput4,
   rowOfOutput6,
+  rowsOfGradient6,
   rowsOfInput4,
   rowsOfInput6,
 } from './generated/winograd-transforms';
@@ -57,8 +58,6 @@ export class WinogradArgs {
   bias: Input;
   /** Added to y; laid out as y is; or address 0. */
   residual: Input;
-  /** What winogradInput made of x, or address 0. */
-  v: Input;
   /** Source, as in Squares. */
   height: i32;
   width: i32;
@@ -90,31 +89,23 @@ export class WinogradArgs {
   hi: f32;
 }
 
-
-@unmanaged
-export class WinogradInputArgs {
-  /** Per block of tiles what winogradConvolve would keep in scratch. */
-  v: Output;
-  x: Input;
-  height: i32;
-  width: i32;
-  channels: i32;
-  xImage: i32;
-  xRow: i32;
-  xColumn: i32;
-  top: i32;
-  left: i32;
-  images: i32;
-  alpha: i32;
-  block: i32;
-  rows: i32;
-  columns: i32;
-}
-
 /** Bytes of zeros in scratch, for rows outside the source. */
 const ZERO_BYTES: usize = 4 * <usize>WINOGRAD_CHUNK;
 /** Scratch for the transforms: zeros, pointers to source rows, the block, what is added to a row of outputs, and a place to drop them. */
 export const WINOGRAD_HEAD: i32 = 128 + 64 + 4608 + 1024;
+
+// @ts-ignore: decorator
+@inline
+function pointersOf(head: usize): usize {
+  return head + ZERO_BYTES;
+}
+
+/** The block between the two passes of a transform; a kilobyte follows it. */
+// @ts-ignore: decorator
+@inline
+export function blockOf(head: usize): usize {
+  return head + ZERO_BYTES + 64;
+}
 
 /** Floats from one row (tile) of v or m to the next. */
 // @ts-ignore: decorator
@@ -132,106 +123,90 @@ export function planeBytes(rows: i32, row: i32): usize {
 
 /**
  * Tiles: ceil(output tiles / block) x ceil(n / nc), channels fastest; output tiles are images x ceil(rows / m) x ceil(columns / m).
- * Scratch per lane: WINOGRAD_HEAD bytes, then alpha^2 planes of `block` rows of v (none if v is given), then as many of m, mc wide.
+ * Scratch per lane: WINOGRAD_HEAD bytes, then alpha^2 planes of `block` rows of v, then as many of m, mc wide.
  */
 export function winogradConvolve(args: WinogradArgs, first: i32, last: i32, lane: i32): void {
-  const side = args.alpha - 2;
-  const tiles = args.images * ((args.rows + side - 1) / side) * ((args.columns + side - 1) / side);
+  const alpha = args.alpha;
+  const side = alpha - 2;
+  const down = (args.rows + side - 1) / side;
+  const across = (args.columns + side - 1) / side;
+  const tiles = args.images * down * across;
   const channelBlocks = (args.n + args.nc - 1) / args.nc;
+  const source = changetype<Squares>(changetype<usize>(args) + offsetof<WinogradArgs>('height'));
   const head = scratch(lane);
+  const v = head + WINOGRAD_HEAD;
   const vPlane = planeBytes(args.block, transformedRow(args.channels));
-  const vBytes = <usize>(args.alpha * args.alpha) * vPlane;
+  const m = v + <usize>(alpha * alpha) * vPlane;
   zero(head, WINOGRAD_CHUNK);
   let filled = -1;
   for (let tile = first; tile < last; tile++) {
     const block = tile / channelBlocks;
     const start = block * args.block;
     const count = min(args.block, tiles - start);
-    let v = head + WINOGRAD_HEAD;
-    let m = v;
-    if (args.v) {
-      v = args.v + <usize>block * vBytes;
-    } else {
-      m += vBytes;
-      if (filled != block) {
-        const source = changetype<Squares>(changetype<usize>(args) + offsetof<WinogradArgs>('height'));
-        transformInput(source, args.x, args.rows, args.columns, args.alpha, start, count, head, v, vPlane);
-        filled = block;
-      }
+    if (filled != block) {
+      filled = block;
+      transformTiles(alpha, source, args.x, args.channels, side, down, across, start, count, head, v, vPlane);
     }
     const n0 = (tile % channelBlocks) * args.nc;
     const n1 = min(n0 + args.nc, args.n);
     for (let n = n0; n < n1; n += args.mc) {
       const columns = min(args.mc, n1 - n);
       multiplyPlanes(args, count, n, columns, v, vPlane, m);
-      transformOutput(args, start, count, n, columns, head, m);
+      transformOutput(args, down, across, start, count, n, columns, head, m);
     }
   }
 }
 
-/** Tiles: ceil(output tiles / block). Scratch per lane: WINOGRAD_HEAD bytes. */
-export function winogradInput(args: WinogradInputArgs, first: i32, last: i32, lane: i32): void {
-  const side = args.alpha - 2;
-  const tiles = args.images * ((args.rows + side - 1) / side) * ((args.columns + side - 1) / side);
-  const head = scratch(lane);
-  const plane = planeBytes(args.block, transformedRow(args.channels));
-  zero(head, WINOGRAD_CHUNK);
-  for (let block = first; block < last; block++) {
-    const start = block * args.block;
-    transformInput(
-      changetype<Squares>(changetype<usize>(args) + offsetof<WinogradInputArgs>('height')),
-      args.x,
-      args.rows,
-      args.columns,
-      args.alpha,
-      start,
-      min(args.block, tiles - start),
-      head,
-      args.v + <usize>(block * args.alpha * args.alpha) * plane,
-      plane,
-    );
-  }
-}
+/** What transformTiles evaluates: B^T x B of 6 x 6 or of 4 x 4 pixels, G dy G^T of the 4 x 4 gradients of F(3x3, 4x4). */
+export const INPUT_6: i32 = 6;
+export const INPUT_4: i32 = 4;
+export const GRADIENT_6: i32 = 0;
 
-/** v = B^T x B for `count` tiles, from the tile numbered `start`. `head`: as winogradConvolve has it. */
-export function transformInput(
+/**
+ * Transforms `channels` channels of `count` tiles, from the tile numbered `start`, to planes of v. Images have down x across tiles,
+ * `side` pixels apart. `head`: as winogradConvolve has it.
+ */
+export function transformTiles(
+  kind: i32,
   source: Squares,
   x: usize,
-  rows: i32,
-  columns: i32,
-  alpha: i32,
+  channels: i32,
+  side: i32,
+  down: i32,
+  across: i32,
   start: i32,
   count: i32,
   head: usize,
   v: usize,
   plane: usize,
 ): void {
-  const side = alpha - 2;
-  const down = (rows + side - 1) / side;
-  const across = (columns + side - 1) / side;
-  const pointers = head + ZERO_BYTES;
-  const block = pointers + 64;
+  const reach = kind == INPUT_6 ? 6 : 4;
+  const pointers = pointersOf(head);
+  const block = blockOf(head);
   const pixel = (<usize>source.column) << 2;
-  const row = (<usize>transformedRow(source.channels)) << 2;
-  for (let c = 0; c < source.channels; c += WINOGRAD_CHUNK) {
-    const pairs = (min(WINOGRAD_CHUNK, source.channels - c) + 7) >> 3;
+  const row = (<usize>transformedRow(channels)) << 2;
+  for (let c = 0; c < channels; c += WINOGRAD_CHUNK) {
+    const pairs = (min(WINOGRAD_CHUNK, channels - c) + 7) >> 3;
     let to = v + ((<usize>c) << 2);
     for (let tile = start; tile < start + count; tile++) {
       const line = tile / across;
       const left = (tile % across) * side - source.left;
       const image = x + ((<usize>((line / down) * source.image + c)) << 2);
-      pointAtRows(source, image, (line % down) * side - source.top, alpha, head, pointers);
-      const first = min(alpha, max(0, -left));
-      const last = max(first, min(alpha, source.width - left));
-      zeroColumns(block, alpha, 0, first, pairs);
-      zeroColumns(block, alpha, last, alpha, pairs);
+      pointAtRows(source, image, (line % down) * side - source.top, reach, head, pointers);
+      const first = min(reach, max(0, -left));
+      const last = max(first, min(reach, source.width - left));
+      zeroColumns(block, 0, first, pairs);
+      zeroColumns(block, last, reach, pairs);
       const offset = <usize>left * pixel;
-      if (alpha == 6) {
+      if (kind == INPUT_6) {
         columnsOfInput6(pointers, pixel, offset, first, last, block, pairs);
         rowsOfInput6(block, to, plane, pairs);
-      } else {
+      } else if (kind == INPUT_4) {
         columnsOfInput4(pointers, pixel, offset, first, last, block, pairs);
         rowsOfInput4(block, to, plane, pairs);
+      } else {
+        columnsOfGradient6(pointers, pixel, offset, first, last, block, pairs);
+        rowsOfGradient6(block, to, plane, pairs);
       }
       to += row;
     }
@@ -242,7 +217,7 @@ export function transformInput(
  * For the rows from `top` on: the address of the row's first pixel and a mask of ones; outside the source the address of zeros and
  * a mask that takes offsets away.
  */
-export function pointAtRows(source: Squares, image: usize, top: i32, count: i32, zeros: usize, pointers: usize): void {
+function pointAtRows(source: Squares, image: usize, top: i32, count: i32, zeros: usize, pointers: usize): void {
   for (let i = 0; i < count; i++) {
     const inside = top >= 0 && top < source.height;
     store<usize>(pointers, inside ? image + ((<usize>(top * source.row)) << 2) : zeros);
@@ -253,10 +228,10 @@ export function pointAtRows(source: Squares, image: usize, top: i32, count: i32,
 }
 
 /** Columns of the block that lie outside the source. */
-export function zeroColumns(block: usize, alpha: i32, first: i32, last: i32, pairs: i32): void {
+function zeroColumns(block: usize, first: i32, last: i32, pairs: i32): void {
   for (let j = first; j < last; j++) {
     let to = block + <usize>j * BLOCK_COLUMN;
-    for (let i = 0; i < alpha; i++) {
+    for (let i = 0; i < 6; i++) {
       zero(to, pairs << 3);
       to += BLOCK_ROW;
     }
@@ -289,6 +264,8 @@ function multiplyPlanes(args: WinogradArgs, count: i32, n: i32, columns: i32, v:
 /** y = A^T m A, finished, for the channels n .. n + columns - 1 of `count` tiles. */
 function transformOutput(
   args: WinogradArgs,
+  down: i32,
+  across: i32,
   start: i32,
   count: i32,
   n: i32,
@@ -297,9 +274,7 @@ function transformOutput(
   m: usize,
 ): void {
   const side = args.alpha - 2;
-  const down = (args.rows + side - 1) / side;
-  const across = (args.columns + side - 1) / side;
-  const block = head + ZERO_BYTES + 64;
+  const block = blockOf(head);
   const init = block + BLOCK_BYTES;
   const mPlane = planeBytes(args.block, transformedRow(args.mc));
   const row = (<usize>transformedRow(args.mc)) << 2;

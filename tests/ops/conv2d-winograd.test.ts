@@ -78,7 +78,7 @@ describe.each(ALGORITHMS)('%s on integers, in every layout', (algorithm) => {
     layouts.forEach((layout, i) => {
       const others = { weight: layouts[(i + 1) % layouts.length]!, dy: layouts[(i + 2) % layouts.length]! };
       const { y, gradients } = solve(problem(task, inputs, { x: layout, ...others }));
-      // Halves and quarters of small integers: nothing is rounded. The weight gradient is direct.
+      // Halves and quarters of small integers: nothing is rounded. Its weight gradient is direct.
       if (algorithm === 'winograd2') {
         expectEqual(y, expected.y, 'y');
         expectEqual(gradients.x!, expected.x, 'dx');

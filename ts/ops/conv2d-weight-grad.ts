@@ -48,12 +48,12 @@ function weightGradBlocks(geometry: Conv2dGeometry) {
 }
 
 /** Where the partial gradients of the splits go: the gradient itself if there is one. */
-function partialsOf(emit: Emitter, dw: Tensor, splits: number): Location {
+export function partialsOf(emit: Emitter, dw: Tensor, splits: number): Location {
   return splits > 1 ? emit.temporary(4 * splits * dw.size) : locationOf(dw);
 }
 
 /** Adds the partial gradients up. */
-function emitSumPartials(emit: Emitter, dw: Tensor, partials: Location, splits: number): void {
+export function emitSumPartials(emit: Emitter, dw: Tensor, partials: Location, splits: number): void {
   if (splits === 1) return;
   emit.command(
     kernels.sumPartials,

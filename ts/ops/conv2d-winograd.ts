@@ -110,7 +110,6 @@ function emitWinograd(emit: Emitter, convolution: Convolution): void {
       u,
       bias: optional(bias),
       residual: optional(residual),
-      v: NOWHERE,
       height: x.shape[2]!,
       width: x.shape[3]!,
       channels,

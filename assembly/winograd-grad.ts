@@ -1,0 +1,155 @@
+// Weight gradient in the Winograd domain, F(3x3, 4x4): every 4 x 4 tile of dy meets the 6 x 6 pixels that it saw.
+//
+//   dw = A^T [ sum over tiles of (G dy G^T) * (B^T x B) ] A
+//
+//   d[xi][oc, ic] = sum_tile g[xi][tile, oc] * v[xi][tile, ic]
+//
+// The sums are outer products over tiles, 36 of them. A kernel tile has a block of output channels, a block of input channels and a
+// share of the tiles; the shares' gradients are added up by sumPartials.
+import { Input, Output } from './record';
+import { scratch } from './control';
+import { zero } from './convolution';
+import { stripRows } from './gemm';
+import { multiplyOuter } from './generated/micro-kernels';
+import { BLOCK_BYTES, WINOGRAD_CHUNK, columnsOfTaps6, rowsOfTaps6 } from './generated/winograd-transforms';
+import { storeLanes } from './vector';
+import {
+  GRADIENT_6,
+  INPUT_6,
+  Squares,
+  WINOGRAD_HEAD,
+  blockOf,
+  planeBytes,
+  transformTiles,
+  transformedRow,
+} from './winograd';
+
+
+@unmanaged
+export class WinogradWeightGradArgs {
+  /** [splits][n][3][3][channels] */
+  dw: Output;
+  x: Input;
+  dy: Input;
+  /** Source, as in Squares. */
+  height: i32;
+  width: i32;
+  channels: i32;
+  xImage: i32;
+  xRow: i32;
+  xColumn: i32;
+  top: i32;
+  left: i32;
+  /** Gradients of the outputs, as in Squares. */
+  rows: i32;
+  columns: i32;
+  n: i32;
+  dyImage: i32;
+  dyRow: i32;
+  dyColumn: i32;
+  dyTop: i32;
+  dyLeft: i32;
+  images: i32;
+  /** Tiles per split and per block; output and input channels per kernel tile (multiples of 8). */
+  splitTiles: i32;
+  block: i32;
+  nc: i32;
+  cc: i32;
+}
+
+/**
+ * Tiles: splits x ceil(n / nc) x ceil(channels / cc), input channels fastest. Scratch per lane: WINOGRAD_HEAD bytes, 36 planes of
+ * `block` rows of cc, as many of nc, and 36 planes of nc rows of cc.
+ */
+export function winogradWeightGrad(args: WinogradWeightGradArgs, first: i32, last: i32, lane: i32): void {
+  const nBlocks = (args.n + args.nc - 1) / args.nc;
+  const cBlocks = (args.channels + args.cc - 1) / args.cc;
+  for (let tile = first; tile < last; tile++) {
+    const part = tile / cBlocks;
+    sumTiles(args, part / nBlocks, (part % nBlocks) * args.nc, (tile % cBlocks) * args.cc, scratch(lane));
+  }
+}
+
+/** The gradient of output channels n0 .. and input channels c0 .., summed over the tiles of one split. */
+function sumTiles(args: WinogradWeightGradArgs, split: i32, n0: i32, c0: i32, head: usize): void {
+  const n = min(args.nc, args.n - n0);
+  const channels = min(args.cc, args.channels - c0);
+  const down = (args.rows + 3) / 4;
+  const across = (args.columns + 3) / 4;
+  const source = changetype<Squares>(changetype<usize>(args) + offsetof<WinogradWeightGradArgs>('height'));
+  const gradients = changetype<Squares>(changetype<usize>(args) + offsetof<WinogradWeightGradArgs>('rows'));
+  const x = args.x + ((<usize>c0) << 2);
+  const dy = args.dy + ((<usize>n0) << 2);
+  const v = head + WINOGRAD_HEAD;
+  const vPlane = planeBytes(args.block, transformedRow(channels));
+  const g = v + 36 * vPlane;
+  const gPlane = planeBytes(args.block, transformedRow(n));
+  const d = g + 36 * gPlane;
+  const row = transformedRow(channels);
+  const dPlane = planeBytes(n, row);
+  zero(head, WINOGRAD_CHUNK);
+  zero(d, <i32>((36 * dPlane) >> 2));
+  const end = min((split + 1) * args.splitTiles, args.images * down * across);
+  for (let start = split * args.splitTiles; start < end; start += args.block) {
+    const count = min(args.block, end - start);
+    transformTiles(INPUT_6, source, x, channels, 4, down, across, start, count, head, v, vPlane);
+    transformTiles(GRADIENT_6, gradients, dy, n, 4, down, across, start, count, head, g, gPlane);
+    for (let xi: usize = 0; xi < 36; xi++) {
+      addProducts(n, channels, count, g + xi * gPlane, v + xi * vPlane, d + xi * dPlane);
+    }
+  }
+  const dw = args.dw + ((<usize>((split * args.n + n0) * 9 * args.channels + c0)) << 2);
+  for (let o = 0; o < n; o++) {
+    const offset = (<usize>o) << 2;
+    storeTaps(
+      d + offset * <usize>row,
+      dPlane,
+      channels,
+      dw + offset * <usize>(9 * args.channels),
+      (<usize>args.channels) << 2,
+      head,
+    );
+  }
+}
+
+/** d[oc, ic] += sum over tiles of g[tile, oc] * v[tile, ic]. */
+function addProducts(n: i32, channels: i32, tiles: i32, g: usize, v: usize, d: usize): void {
+  const lda = (<usize>transformedRow(n)) << 2;
+  const ldb = (<usize>transformedRow(channels)) << 2;
+  const strips = (n + stripRows() - 1) / stripRows();
+  const low = n / strips;
+  let taller = n - strips * low;
+  for (let strip = 0; strip < strips; strip++) {
+    const height = taller > 0 ? low + 1 : low;
+    taller--;
+    for (let c: usize = 0; c < (<usize>channels) << 2; c += 32) {
+      multiplyOuter(height, 1, tiles, g, lda, 0, v + c, ldb, 0, d + c, ldb);
+    }
+    g += (<usize>height) << 2;
+    d += <usize>height * ldb;
+  }
+}
+
+/** One output channel: the transform of its sums to nine taps, `tap` bytes apart. */
+function storeTaps(d: usize, plane: usize, channels: i32, to: usize, tap: usize, head: usize): void {
+  const block = blockOf(head);
+  const whole = channels & ~7;
+  const rest = channels - whole;
+  for (let c = 0; c < whole; c += WINOGRAD_CHUNK) {
+    const offset = (<usize>c) << 2;
+    const pairs = min(WINOGRAD_CHUNK, whole - c) >> 3;
+    columnsOfTaps6(d + offset, plane, block, pairs);
+    rowsOfTaps6(block, to + offset, tap, pairs);
+  }
+  if (rest == 0) return;
+  columnsOfTaps6(d + ((<usize>whole) << 2), plane, block, 1);
+  const taps = block + BLOCK_BYTES;
+  rowsOfTaps6(block, taps, 32, 1);
+  to += (<usize>whole) << 2;
+  for (let t = 0; t < 9; t++) {
+    const from = taps + ((<usize>t) << 5);
+    storeLanes(to, v128.load(from), rest);
+    if (rest > 4) storeLanes(to + 16, v128.load(from, 16), rest - 4);
+    to += tap;
+  }
+}

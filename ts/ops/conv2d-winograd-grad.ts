@@ -1,0 +1,73 @@
+// Emits the weight gradient of a 3 x 3 convolution with step 1 in the Winograd domain (assembly/winograd-grad.ts).
+import * as kernels from '../generated/kernels.ts';
+import type { Emitter } from '../runtime/command.ts';
+import { locationOf } from '../tensor/tensor.ts';
+import type { Conv2dGeometry, Four, WeightGradOperands } from './conv2d-geometry.ts';
+import { emitSumPartials, partialsOf } from './conv2d-weight-grad.ts';
+import { planeBytes, transformedRow } from './conv2d-winograd.ts';
+import { evenBlock, MAC_NANOSECONDS } from './product.ts';
+
+/** Tiles per block, and channels on either side: what is transformed and what is summed lies in the second-level cache. */
+const BLOCK = 48;
+const CHANNELS = 64;
+/** Kernel tiles that should be there for several threads, and tiles that a split has at least. */
+const WANTED_TILES = 8;
+const LEAST_SPLIT = 4 * BLOCK;
+
+/** How the gradient is cut. */
+function gradientBlocks(tiles: number, channels: number, n: number) {
+  const cc = evenBlock(channels, CHANNELS, 8);
+  const nc = evenBlock(n, CHANNELS, 8);
+  const parts = Math.ceil(channels / cc) * Math.ceil(n / nc);
+  const splits = Math.max(1, Math.min(Math.ceil(WANTED_TILES / parts), Math.floor(tiles / LEAST_SPLIT)));
+  const splitTiles = Math.ceil(tiles / splits);
+  return { cc, nc, parts, splits: Math.ceil(tiles / splitTiles), splitTiles, block: evenBlock(splitTiles, BLOCK, 1) };
+}
+
+/** Emits F(3x3, 4x4). */
+export function emitWinogradWeightGrad(
+  emit: Emitter,
+  { y, rows, columns }: Conv2dGeometry,
+  { dw, x, dy }: WeightGradOperands,
+): void {
+  const [images, n] = y;
+  const channels = x.shape[1]!;
+  const [xImage, , xRow, xColumn] = x.strides as Four;
+  const tiles = images * Math.ceil(rows.outputs / 4) * Math.ceil(columns.outputs / 4);
+  const { parts, splits, ...blocks } = gradientBlocks(tiles, channels, n);
+  const { block, cc, nc } = blocks;
+  const transformed = planeBytes(block, transformedRow(cc)) + planeBytes(block, transformedRow(nc));
+  const partials = partialsOf(emit, dw, splits);
+  emit.command(
+    kernels.winogradWeightGrad,
+    {
+      dw: partials,
+      x: locationOf(x),
+      dy: locationOf(dy),
+      height: x.shape[2]!,
+      width: x.shape[3]!,
+      channels,
+      xImage,
+      xRow,
+      xColumn,
+      top: rows.before,
+      left: columns.before,
+      rows: rows.outputs,
+      columns: columns.outputs,
+      n,
+      dyImage: rows.outputs * columns.outputs * n,
+      dyRow: columns.outputs * n,
+      dyColumn: n,
+      dyTop: 0,
+      dyLeft: 0,
+      images,
+      ...blocks,
+    },
+    {
+      tiles: splits * parts,
+      work: 1.6 * 36 * tiles * channels * n * MAC_NANOSECONDS,
+      scratch: kernels.WINOGRAD_HEAD + 36 * (transformed + planeBytes(nc, transformedRow(cc))),
+    },
+  );
+  emitSumPartials(emit, dw, partials, splits);
+}
