@@ -5,7 +5,7 @@
 // step `sgdAdvance` or `adamAdvance` counts in every counter and derives the f32 coefficients behind it; then `sgd` or `adam`
 // reads those. The powers of Adam's betas are running products in f64: no pow.
 //
-// State that decayed below TINY becomes 0: wasm cannot flush denormals, and arithmetic on them is 10 to 100 times slower.
+// Gradients and state below TINY count as 0: wasm cannot flush denormals, and arithmetic on them is 10 to 100 times slower.
 import { Input, Table } from './record';
 import { madd, storeLanes } from './vector';
 
@@ -24,6 +24,8 @@ export class OptimizerArgs {
 export const OPTIMIZER_TILE: i32 = 8192;
 const ENTRY_BYTES: usize = 28;
 const TINY: f32 = 1e-30;
+/** Root of TINY: the square of a smaller gradient alone never lifts Adam's mean square above TINY, and would be a denormal. */
+const TINY_ROOT: f32 = 1e-15;
 
 /** Byte offsets in the block of sgd; flags are 0 or 1. */
 export const SGD_LR: usize = 0;
@@ -152,9 +154,10 @@ function sgdPlain(p: usize, g: usize, n: i32, c: usize): void {
   const sign = v128.load32_splat(c);
   const decay = v128.load32_splat(c, 4);
   const rate = v128.load32_splat(c, 16);
+  const tiny = v128.load32_splat(c, 20);
   for (; n > 0; n -= 4, p += 16, g += 16) {
     const x = v128.load(p);
-    const d = madd(decay, x, f32x4.mul(sign, v128.load(g)));
+    const d = madd(decay, x, f32x4.mul(sign, flush(v128.load(g), tiny)));
     storeLanes(p, madd(rate, d, x), n);
   }
 }
@@ -168,7 +171,7 @@ function sgdMomentum(p: usize, g: usize, b: usize, n: i32, c: usize, nesterov: b
   const tiny = v128.load32_splat(c, 20);
   for (; n > 0; n -= 4, p += 16, g += 16, b += 16) {
     const x = v128.load(p);
-    let d = madd(decay, x, f32x4.mul(sign, v128.load(g)));
+    let d = madd(decay, x, f32x4.mul(sign, flush(v128.load(g), tiny)));
     const average = flush(madd(momentum, v128.load(b), f32x4.mul(share, d)), tiny);
     storeLanes(b, average, n);
     if (nesterov) d = madd(momentum, average, d);
@@ -186,7 +189,7 @@ export function adamAdvance(args: OptimizerArgs, first: i32, last: i32, lane: i3
 
 /**
  * Counts a step and derives the coefficients: sign, decay of the gradient, factor of the parameter, beta1, 1 - beta1, beta2,
- * 1 - beta2, -lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), eps, TINY.
+ * 1 - beta2, -lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t), eps, TINY, TINY_ROOT.
  */
 function adamCount(counter: usize, block: usize): void {
   const beta1 = load<f64>(block, ADAM_BETA1);
@@ -211,6 +214,7 @@ function adamCount(counter: usize, block: usize): void {
   store<f32>(c, <f32>(1 / sqrt<f64>(1 - power2)), 32);
   store<f32>(c, <f32>load<f64>(block, ADAM_EPS), 36);
   store<f32>(c, TINY, 40);
+  store<f32>(c, TINY_ROOT, 44);
 }
 
 /** m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; p = factor p - lr mhat / (sqrt(vhat) + eps). */
@@ -222,9 +226,10 @@ function adamRange(p: usize, g: usize, m: usize, v: usize, n: i32, c: usize): vo
   const tiny = v128.load32_splat(c, 40);
   for (; n > 0; n -= 4, p += 16, g += 16, m += 16, v += 16) {
     const x = v128.load(p);
-    const d = madd(v128.load32_splat(c, 4), x, f32x4.mul(v128.load32_splat(c), v128.load(g)));
+    const d = madd(v128.load32_splat(c, 4), x, f32x4.mul(v128.load32_splat(c), flush(v128.load(g), tiny)));
     const mean = flush(madd(v128.load32_splat(c, 12), v128.load(m), f32x4.mul(v128.load32_splat(c, 16), d)), tiny);
-    const square = f32x4.mul(f32x4.mul(v128.load32_splat(c, 24), d), d);
+    const large = flush(d, v128.load32_splat(c, 44));
+    const square = f32x4.mul(f32x4.mul(v128.load32_splat(c, 24), large), large);
     const variance = flush(madd(v128.load32_splat(c, 20), v128.load(v), square), tiny);
     storeLanes(m, mean, n);
     storeLanes(v, variance, n);

@@ -372,6 +372,39 @@ test('tiny state is flushed to zero, NaN stays', () => {
   expect([...data(expAvgSq)]).toEqual([0, Number.NaN]);
 });
 
+describe('gradients that are denormal, or have denormal squares,', () => {
+  const makers = {
+    SGD: (w: Tensor) => new SGD([w], { lr: 0.1 }),
+    'SGD with momentum': (w: Tensor) => new SGD([w], { lr: 0.1, momentum: 0.9 }),
+    Adam: (w: Tensor) => new Adam([w]),
+  };
+
+  /** Least milliseconds of a step, over many. */
+  const least = (update: UpdateStep): number => {
+    let best = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < 60; i++) {
+      const start = performance.now();
+      update.run();
+      best = Math.min(best, performance.now() - start);
+    }
+    return best;
+  };
+
+  for (const [name, maker] of Object.entries(makers))
+    test(`are as fast as others with ${name}`, { retry: 3 }, () => {
+      const times = [1e-3, 1e-20, 1e-40].map((value) => {
+        const parameter = leaf(new Float32Array(100_000));
+        assignGradient(parameter, full([100_000], value));
+        const update = new UpdateStep(maker(parameter));
+        const time = least(update);
+        update.dispose();
+        if (value === 1e-40) expect(data(parameter).every((w) => w === 0)).toBe(true);
+        return time;
+      });
+      expect(Math.max(times[1]!, times[2]!)).toBeLessThan(1.6 * times[0]!);
+    });
+});
+
 describe('schedules as PyTorch', () => {
   const build = ({ schedule, options }: ScheduleCase, optimizer: Optimizer): LRSchedule => {
     const { stepSize = 0, gamma, milestones = [], tMax = 0, etaMin } = options;
