@@ -160,6 +160,65 @@ describe('gradients in a captured step', () => {
   });
 });
 
+/** Every way in which an activation may follow a normalisation; additions of branches. */
+class Normed extends nn.Module {
+  readonly stem = new nn.Sequential(new nn.Conv2d(3, 8, 3, { padding: 1 }), new nn.BatchNorm2d(8), new nn.ReLU());
+  readonly conv1 = new nn.Conv2d(8, 8, 3, { padding: 1, bias: false });
+  readonly norm1 = new nn.BatchNorm2d(8);
+  readonly conv2 = new nn.Conv2d(8, 8, 3, { padding: 1, bias: false });
+  readonly norm2 = new nn.BatchNorm2d(8);
+  readonly down = new nn.Sequential(new nn.Conv2d(8, 8, 1), new nn.BatchNorm2d(8));
+  readonly head = new nn.Sequential(new nn.Flatten(), new nn.Linear(8 * 16, 4));
+
+  forward(x: Tensor): Tensor {
+    const a = this.stem.forward(x);
+    const b = this.norm2
+      .forward(this.conv2.forward(F.relu6(this.norm1.forward(this.conv1.forward(a)))))
+      .add(a)
+      .relu();
+    // The branch comes first, and is normalised too; a clamp whose gradient passes at its bounds; a normalisation read twice.
+    const c = this.down
+      .forward(b)
+      .add(this.norm1.forward(this.conv1.forward(b)))
+      .relu();
+    const d = this.norm2.forward(this.conv2.forward(c)).clamp({ min: -1, max: 1 });
+    const e = this.norm1.forward(d);
+    return this.head.forward(e.relu().add(e).add(this.norm2.forward(e)));
+  }
+}
+
+describe('normalisations in a captured step', () => {
+  it('take in additions and clamps, forward and backward, with the bits of eager training', () => {
+    const train = (captured: boolean): number[][] => {
+      manualSeed(4);
+      const net = new Normed();
+      const optimizer = new optim.SGD(net.parameters(), { lr: 0.01, momentum: 0.9 });
+      const x = keep(randn([4, 3, 4, 4]));
+      const y = keep(tensor([0, 3, 1, 2], { dtype: 'i32' }));
+      const loss = (a: Tensor, b: Tensor): Tensor => F.crossEntropy(net.forward(a), b);
+      const step = captureStep(loss, { optimizer });
+      const losses: number[] = [];
+      for (let i = 0; i < 3; i++) {
+        if (captured) losses.push(step(x, y).item());
+        else {
+          optimizer.zeroGrad();
+          const result = loss(x, y);
+          result.backward();
+          optimizer.step();
+          losses.push(result.item());
+        }
+      }
+      if (captured) {
+        const count = (name: string): number => opsOf(step).filter((op) => op === name).length;
+        expect([count('relu'), count('hardtanh'), count('clamp'), count('add')]).toEqual([1, 0, 1, 5]);
+        expect([count('reluBackward'), count('hardtanhBackward')]).toEqual([3, 0]);
+      }
+      return [losses, ...values(net.parameters()), ...values(Object.values(net.stateDict()))];
+    };
+    expect(train(true)).toEqual(train(false));
+  });
+});
+
 /** A chain of layers with noise, in which activations take most of the memory. */
 function deep(): nn.Module {
   const layers: nn.Module[] = [new nn.Conv2d(3, 8, 3, { padding: 1 }), new nn.ReLU()];

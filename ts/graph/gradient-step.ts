@@ -10,6 +10,7 @@ import { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './capture.ts';
 import { isAccumulation, writeGradientsInPlace } from './direct-gradients.ts';
 import { fitIntoMemory } from './memory-limit.ts';
+import { fuseNorms } from './passes/fuse-norms.ts';
 import { Program } from './program.ts';
 import { dropUnused } from './unused.ts';
 
@@ -130,10 +131,9 @@ export class GradientStep {
   #build({ captured, reached }: Entry, kind: Kind): Program {
     const { inputs, result: results } = captured;
     const started = kind === 'start' ? reached : kind === 'update' ? this.#optimizer!.parameters : [];
-    const calls = writeGradientsInPlace(dropUnused(captured.calls, results), buffersOf(started), [
-      ...inputs,
-      ...results,
-    ]);
+    const ends = [...inputs, ...results];
+    const fused = fuseNorms(dropUnused(captured.calls, results), ends);
+    const calls = writeGradientsInPlace(fused, buffersOf(started), ends);
     const update = kind === 'update' ? captureUpdate(this.#optimizer!, reached) : [];
     const build = (list: readonly OpCall[]): Program =>
       new Program([...list, ...update], inputs, results, { deferred: true });
