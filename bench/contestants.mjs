@@ -32,19 +32,30 @@ export function runtimes({ here = false } = {}) {
 export function contestants({ runtimes, rivals, build, threads }) {
   const everyone = [...runtimes.flatMap((runtime) => inRuntime(runtime, build, threads)), ...native(threads)];
   if (rivals.includes('litert') && threads === 1) everyone.push(...inChromium(build));
-  return everyone.filter(({ id }) => ['feathermap', 'peak', ...rivals].includes(nameOf(id)));
+  return everyone.filter(({ id }) => ['feathermap', 'feathermap-256', 'peak', ...rivals].includes(nameOf(id)));
 }
 
 /** More threads than one are compared with one, and with what as many copies of the peak loop reach. */
 function inRuntime({ name: runtime, node }, build, threads) {
-  const ours = (count) =>
-    javascript(idOf('feathermap', runtime, count), node, './ours-networks.mjs', { build, threads: count });
+  const ours = (count, wide = false) =>
+    javascript(idOf(wide ? 'feathermap-256' : 'feathermap', runtime, count), node, './ours-networks.mjs', {
+      build,
+      threads: count,
+      wide,
+    });
+  const wide = build !== 'simd' && Number(runtime.slice('node'.length)) >= 24 ? [ours(threads, true)] : [];
   const peak = javascript(`peak@${runtime}`, node, './peak.mjs', { build }, ({ flops }) => ({ flops }));
   const onnxruntime = javascript(idOf('onnxruntime-web', runtime, threads), node, './rivals/onnxruntime-networks.mjs', {
     threads,
   });
-  if (threads > 1) return [ours(1), ours(threads), onnxruntime, peak, copies(peak, threads)];
-  return [ours(1), onnxruntime, javascript(`tfjs-wasm@${runtime}`, node, './rivals/tfjs-networks.mjs', {}), peak];
+  if (threads > 1) return [ours(1), ours(threads), ...wide, onnxruntime, peak, copies(peak, threads)];
+  return [
+    ours(1),
+    ...wide,
+    onnxruntime,
+    javascript(`tfjs-wasm@${runtime}`, node, './rivals/tfjs-networks.mjs', {}),
+    peak,
+  ];
 }
 
 function native(threads) {
@@ -68,6 +79,7 @@ function javascript(id, node, module, options, request = (work) => work) {
     start: async () => {
       const worker = startWorker(node, [WORKER, module, JSON.stringify(options)]);
       const greeting = await worker.next();
+      if (greeting?.error) throw new Error(greeting.error);
       return greeting && { worker, version: greeting.version };
     },
   };

@@ -1,17 +1,18 @@
 // feathermap on whole networks, through the public API. From an array of pixels to an array of logits; a training step from resident images.
 
 import { timed } from './measure.mjs';
-import { acceptsRelaxed } from './peak/loops.mjs';
 import { labels } from './values.mjs';
 import { images, parameter } from './weights.mjs';
 
-/** @param {{ threads?: number, build?: string, wide?: boolean }} options */
-export async function start({ threads = 1, build = 'auto' }) {
+/** @param {{ threads?: number, build?: string, wide?: boolean }} options  `wide`: 256-bit mode */
+export async function start({ threads = 1, build = 'auto', wide = false }) {
   const f = await import('feathermap');
   const models = await import('feathermap/models');
-  await f.init({ threads, build });
+  await f.init({ threads, build, experimentalSimd256: wide });
+  const { build: chosen, vectorBits, simd256Fallback } = f.engineInfo();
+  if (wide && vectorBits !== 256) throw new Error(simd256Fallback);
   return {
-    version: build === 'auto' ? (acceptsRelaxed() ? 'relaxed' : 'simd') : build,
+    version: `${chosen}, ${vectorBits}-bit vectors`,
     prepare: (work) => WORKS[work.kind](f, models, work),
   };
 }

@@ -6,7 +6,7 @@ import { answering } from './serving.mjs';
 
 const [module, options] = process.argv.slice(2);
 const { start } = await import(new URL(module, import.meta.url));
-const contestant = await start(JSON.parse(options ?? '{}'));
+const contestant = await start(JSON.parse(options ?? '{}')).catch((error) => say({ error: error.message }));
 if (contestant) await serve(contestant);
 process.exit(0); // some libraries keep timers
 

@@ -1,7 +1,7 @@
 // Contestants in processes of their own. A worker prepares work and times it on request, so that samples of several processes interleave and no
 // message is inside a time. Requests and answers alternate, one JSON object a line:
 //
-//   (at its start)                                      -> {"version": "..."}
+//   (at its start)                                      -> {"version": "..."}, nothing if what it needs is not installed
 //   {"op": "prepare", ...}                              -> {"handle": 1}
 //   {"op": "sample", "handle": 1, "repetitions": 10}    -> {"seconds": 0.01}
 //   {"op": "answer", "handle": 1}                       -> {"answer": [...]}

@@ -96,6 +96,6 @@ function gigaflops({ call, flops }) {
   const sample = timed(call);
   sample(3000); // until the optimising compiler is through
   let best = 0;
-  for (let i = 0; i < 40; i++) best = Math.max(best, (200 * flops) / sample(200) / 1e9);
+  for (let i = 0; i < 40; i++) best = Math.max(best, (500 * flops) / sample(500) / 1e9);
   return best;
 }
