@@ -77,22 +77,36 @@ function joined(name, chains) {
   return '';
 }
 
-/** Stores a panel's columns of all rows, or the first few of them. */
-function storePanel(rows, panel) {
-  const names = (row) => [0, 1].map((half) => `clamp(c${row}${2 * panel + half}x, low, high)`);
-  const columns = panel ? `columns - ${8 * panel}` : 'columns';
-  const offset = 32 * panel;
-  const nextRow = (row) => (row ? 'at += ldc;' : 'at = c;');
+/** Clamps and stores the columns of a lone panel: all eight of every row, or the first few. */
+function storeOne(rows) {
+  const value = (row, half) => `clamp(c${row}${half}x, low, high)`;
+  const nextRow = (row) => (row ? 'c += ldc;' : '');
   return [
-    `if (columns >= ${8 * panel + 8}) {`,
+    'if (columns >= 8) {',
     indent(
       range(rows).map((row) => [
         nextRow(row),
-        names(row).map((value, half) => `v128.store(at, ${value}, ${offset + 16 * half});`),
+        range(2).map((half) => `v128.store(c, ${value(row, half)}, ${16 * half});`),
       ]),
     ),
     '} else {',
-    indent(range(rows).map((row) => [nextRow(row), `storeRow(at, ${names(row).join(', ')}, ${columns}, ${offset});`])),
+    indent(range(rows).map((row) => [nextRow(row), `storeRow(c, ${value(row, 0)}, ${value(row, 1)}, columns);`])),
+    '}',
+  ];
+}
+
+/** The same for two panels, of which the first is whole. The rest of the second is rare: a call keeps the code small. */
+function storePair(rows) {
+  const store = (row, quarter) => `v128.store(at, clamp(c${row}${quarter}x, low, high), ${16 * quarter});`;
+  const eachRow = (make) => range(rows).map((row) => [row ? 'at += ldc;' : 'at = c;', make(row)]);
+  return [
+    eachRow((row) => [0, 1].map((quarter) => store(row, quarter))),
+    'if (columns == 16) {',
+    indent(eachRow((row) => [2, 3].map((quarter) => store(row, quarter)))),
+    '} else {',
+    indent(
+      eachRow((row) => `storeRest(at + 32, clamp(c${row}2x, low, high), clamp(c${row}3x, low, high), columns - 8);`),
+    ),
     '}',
   ];
 }
@@ -121,7 +135,7 @@ ${lines([
   extra.map((chain) => accumulators((row, quarter) => `let c${row}${quarter}${'xyzw'[chain]} = zero;`)),
   `let ${range(2 * panels)
     .map((q) => `b${q}: v128, `)
-    .join('')}s: v128, at: usize;`,
+    .join('')}s: v128${panels > 1 ? ', at: usize' : ''};`,
   'do {',
   indent([
     'let left = k;',
@@ -140,7 +154,7 @@ ${lines([
   accumulators((row, quarter) => joined(`c${row}${quarter}`, chains)),
   'const low = f32x4.splat(lo);',
   'const high = f32x4.splat(hi);',
-  range(panels).map((panel) => storePanel(rows, panel)),
+  panels > 1 ? storePair(rows) : storeOne(rows),
 ])}
 }
 `;
@@ -273,6 +287,10 @@ export function runJump(k: i32, distance: usize): usize {
 function storeRow(c: usize, left: v128, right: v128, columns: i32, offset: usize = 0): void {
   storeLanes(c + offset, left, columns);
   if (columns > 4) storeLanes(c + offset + 16, right, columns - 4);
+}
+
+function storeRest(c: usize, left: v128, right: v128, columns: i32): void {
+  storeRow(c, left, right, columns);
 }
 `;
 
