@@ -8,15 +8,9 @@ import { printed } from '../tensor/printed.ts';
 import { checkShape, contiguousStrides, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec } from './capture.ts';
-import { dropIdentities } from './passes/drop-identities.ts';
-import type { Pass } from './passes/flow.ts';
-import { foldBatchNorm } from './passes/fold-batch-norm.ts';
-import { foldFlatten } from './passes/fold-flatten.ts';
-import { fuseClamps } from './passes/fuse-clamps.ts';
-import { fuseResiduals } from './passes/fuse-residuals.ts';
-import { type Plan, planOf, type Timing } from './plan.ts';
-import { type Profile, profileOf } from './profile.ts';
-import { Program } from './program.ts';
+import type { Algorithms } from './choose-algorithms.ts';
+import { Inference, type InferencePlan, type InferenceSettings } from './inference.ts';
+import type { Profile } from './profile.ts';
 
 /** What compile needs of a model. */
 export interface Compilable {
@@ -39,13 +33,17 @@ export interface CompileOptions {
    * then stays below the weights and 16 MB, if they had no memory before (parameters get theirs at their first use). Default `'fast'`.
    */
   memory?: 'fast' | 'small' | undefined;
+  /** Whether convolutions may be computed by Winograd's algorithm, where it is exact enough. Default true. */
+  winograd?: boolean | undefined;
+  /** Algorithms by layer, `plan.algorithms` of an earlier program: these are not measured again. */
+  algorithms?: Algorithms | undefined;
 }
 
 /** A compiled model: call it with an input of its shape. */
 export interface CompiledModel {
   (x: Tensor): Tensor;
   /** What it takes and does; with times once it was profiled. */
-  readonly plan: Plan;
+  readonly plan: InferencePlan;
   /** Runs it some times (default 10) and says where the time goes: `String(run.profile(x))`, `run.profile(x).trace()`. */
   profile(x: Tensor, runs?: number): Profile;
   /** Gives its memory back; the model's parameters stay. */
@@ -58,7 +56,7 @@ export interface CompiledModel {
  *
  * @param options `input`: the shape the program is for, batch included
  * @returns a function from a tensor of that shape to a fresh tensor
- * @throws RangeError from the returned function for another shape
+ * @throws RangeError for an algorithm that does not apply, and from the returned function for another shape
  * @example
  * ```ts
  * import { compile, init, zeros } from 'feathermap';
@@ -71,59 +69,65 @@ export interface CompiledModel {
  * ```
  */
 export function compile(model: Compilable, options: CompileOptions): CompiledModel {
-  checkOptions('compile', options, ['input', 'dtype', 'releaseWeights', 'memory']);
-  checkShape('compile', options.input);
+  const { spec, settings } = checkedOptions(options);
   if (typeof model?.rememberModes !== 'function')
     throw new TypeError(`compile: expected a Module, got ${typeof model}; a function can be the forward of one`);
-  const { input: shape, dtype = 'f32', memory = 'fast' } = options;
-  if (memory !== 'fast' && memory !== 'small')
-    throw new RangeError(`compile: memory is 'fast' or 'small', got ${printed(memory)}`);
-  const settings = { releaseWeights: options.releaseWeights ?? memory === 'small' };
-  checkFlag('compile', 'releaseWeights', settings.releaseWeights);
-  const spec = { shape, dtype, strides: contiguousStrides(shape) };
-  let { captured, program } = build(model, spec, settings);
-  let timing: Timing | undefined;
+  const { shape, dtype } = spec;
+  let built = build(model, spec, settings);
   const input = (x: Tensor): Tensor => {
     checkReadable('compile', x);
     if (show(x.shape) !== show(shape) || x.dtype !== dtype)
       throw new RangeError(`compile: this program is for ${dtype} ${show(shape)}, got ${x.dtype} ${show(x.shape)}`);
-    if (!program.disposed && !captured.hasSameParts()) {
-      program.dispose();
-      timing = undefined;
-      ({ captured, program } = build(model, spec, settings));
+    if (!built.inference.program.disposed && !built.captured.hasSameParts()) {
+      built.inference.program.dispose();
+      built = build(model, spec, settings);
     }
     return noGrad(() => contiguous(x));
   };
-  const run = (x: Tensor): Tensor => program.run([input(x)])[0]!;
+  const run = (x: Tensor): Tensor => {
+    const inputs = [input(x)];
+    return built.inference.program.run(inputs)[0]!;
+  };
   const profile = (x: Tensor, runs = PROFILE_RUNS): Profile => {
     if (!Number.isInteger(runs) || runs < 1)
       throw new RangeError(`profile: runs must be a whole number >= 1, got ${printed(runs)}`);
     const inputs = [input(x)];
-    const profiled = profileOf(program, inputs, runs);
-    timing = profiled.timing;
-    return profiled.profile;
+    return built.inference.profile(inputs, runs);
   };
-  return Object.defineProperty(Object.assign(run, { profile, dispose: () => program.dispose() }), 'plan', {
-    get: () => planOf([program], timing),
+  const dispose = (): void => built.inference.program.dispose();
+  return Object.defineProperty(Object.assign(run, { profile, dispose }), 'plan', {
+    get: () => built.inference.plan,
   }) as CompiledModel;
 }
 
 const PROFILE_RUNS = 10;
+const OPTIONS = ['input', 'dtype', 'releaseWeights', 'memory', 'winograd', 'algorithms'];
 
-/** What is done to the list of op calls, in this order: a convolution scales, then adds, then clamps. */
-const PASSES: readonly Pass[] = [dropIdentities, foldFlatten, foldBatchNorm, fuseResiduals, fuseClamps];
+function checkedOptions(options: CompileOptions): { spec: InputSpec; settings: InferenceSettings } {
+  checkOptions('compile', options, OPTIONS);
+  checkShape('compile', options.input);
+  const { input: shape, dtype = 'f32', memory = 'fast', winograd = true, algorithms = {} } = options;
+  if (memory !== 'fast' && memory !== 'small')
+    throw new RangeError(`compile: memory is 'fast' or 'small', got ${printed(memory)}`);
+  if (typeof algorithms !== 'object' || algorithms === null)
+    throw new TypeError(`compile: algorithms is an object by layer, got ${printed(algorithms)}`);
+  const fast = memory === 'fast';
+  const { releaseWeights = !fast } = options;
+  checkFlag('compile', 'releaseWeights', releaseWeights);
+  checkFlag('compile', 'winograd', winograd);
+  const settings = { releaseWeights, algorithms, winograd: winograd && fast, measure: fast };
+  return { spec: { shape, dtype, strides: contiguousStrides(shape) }, settings };
+}
 
 /** Captures the model in evaluation mode and writes its program. */
 function build(
   model: Compilable,
   spec: InputSpec,
-  settings: { releaseWeights: boolean },
-): { captured: Captured<Tensor>; program: Program } {
+  settings: InferenceSettings,
+): { captured: Captured<Tensor>; inference: Inference } {
   const captured = inEvaluation(model, () => capture([spec], (x) => noGrad(() => ownResult(model.forward(x!), x!))));
-  const outputs = [captured.result];
-  const calls = PASSES.reduce((list, pass) => pass(list, outputs), captured.calls);
-  const program = new Program(calls, captured.inputs, outputs, { hoist: true, ...settings });
-  return { captured, program };
+  const inference = new Inference(captured.calls, captured.inputs, [captured.result], settings);
+  return { captured, inference };
 }
 
 /** A result that is a view of the input or of a parameter is copied: what a compiled model returns belongs to the caller. */

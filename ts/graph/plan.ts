@@ -26,6 +26,8 @@ export interface PlannedLayer {
   readonly algorithm: string;
   /** What was fused into it: `scale` (a BatchNorm folded into the weights), `residual`, `clamp`. */
   readonly fused: readonly string[];
+  /** Why another algorithm was not taken, '' if there is nothing to say. */
+  readonly note: string;
   /** Shape of its first operand and of its result. */
   readonly input: readonly number[];
   readonly output: readonly number[];
@@ -67,15 +69,25 @@ export interface Timing {
   readonly peak: number;
 }
 
-/** The plan of programs that run one after the other, with `timing` of all their calls. */
-export function planOf(programs: readonly Program[], timing?: Timing): Plan {
+/** What is known besides the programs. */
+export interface PlanDetails {
+  /** Of all calls. */
+  readonly timing?: Timing | undefined;
+  readonly notes?: ReadonlyMap<OpCall, string> | undefined;
+}
+
+/** The plan of programs that run one after the other. */
+export function planOf(programs: readonly Program[], { timing, notes }: PlanDetails = {}): Plan {
   const persistentBytes = blocksOf(new Set(programs.flatMap(({ pinned }) => pinned)));
   const arenaBytes = Math.max(0, ...programs.map((program) => program.arenaBytes));
   const scratch = Math.max(0, ...programs.map((program) => program.scratchBytes));
   const own = programs.reduce((sum, program) => sum + program.ownBytes, 0);
   const arena = arenaBytes ? blockBytes(arenaBytes) : 0;
   const calls = programs.flatMap((program) => program.calls).filter(({ commands }) => commands.length);
-  const layers = calls.map((call, i) => layerOf(call, timing && { ...timing, milliseconds: timing.milliseconds[i]! }));
+  const layers = calls.map((each, i) => {
+    const time = timing && { ...timing, milliseconds: timing.milliseconds[i]! };
+    return { ...layerOf(each, time), note: notes?.get(each.call) ?? '' };
+  });
   const plan = {
     peakBytes: persistentBytes + own + arena + engine().overheadBytes(scratch),
     arenaBytes,
@@ -95,7 +107,7 @@ function commandsOf({ call, commands }: CallCommands): PlannedCommand[] {
 function layerOf(
   { call, commands }: CallCommands,
   timing: { milliseconds: number; peak: number } | undefined,
-): PlannedLayer {
+): Omit<PlannedLayer, 'note'> {
   const { op, module, inputs, outputs } = call;
   const { macs = 0, algorithm = '' } = (call.geometry ?? {}) as { macs?: number; algorithm?: string };
   const milliseconds = timing?.milliseconds ?? null;
@@ -147,5 +159,6 @@ function show({ layers, macs, peakBytes, arenaBytes, persistentBytes }: Plan): s
   const sums = ['', '', '', '', 'all', '', number(macs / MEGA, 1), ...(timed ? [number(total, 3), ''] : [])];
   const heads = ['module', 'op', 'algorithm', 'input', 'output', 'MB', 'MMACs', ...(timed ? ['ms', 'peak'] : [])];
   const memory = [persistentBytes, arenaBytes, peakBytes].map((bytes) => number(bytes / MEGA, 2));
-  return `${table(heads, [...rows, sums], 5)}\nmemory: weights ${memory[0]} MB, intermediates ${memory[1]} MB, peak ${memory[2]} MB\n`;
+  const notes = layers.filter(({ note }) => note).map(({ module, note }) => `${module}: ${note}\n`);
+  return `${table(heads, [...rows, sums], 5)}\nmemory: weights ${memory[0]} MB, intermediates ${memory[1]} MB, peak ${memory[2]} MB\n${notes.join('')}`;
 }

@@ -3,7 +3,7 @@ import * as kernels from '../generated/kernels.ts';
 import { engine, whenShutDown } from '../runtime/engine.ts';
 import { CommandList } from '../tensor/apply.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { type Plan, type PlannedLayer, planOf, type Timing } from './plan.ts';
+import type { Plan, PlannedLayer, Timing } from './plan.ts';
 import type { Program } from './program.ts';
 
 /** Events that trace viewers show: chrome://tracing, ui.perfetto.dev. Written to a file by `JSON.stringify`. */
@@ -38,16 +38,17 @@ export interface Profile {
   toString(): string;
 }
 
-/** Runs a program `runs` times and takes the median of each call. */
+/** Runs a program `runs` times and takes the median of each call; `describe` makes the plan with these times. */
 export function profileOf(
   program: Program,
   inputs: readonly Tensor[],
   runs: number,
-): { profile: Profile; timing: Timing } {
+  describe: (timing: Timing) => Plan,
+): Profile {
   const rounds = Array.from({ length: runs }, () => callTimes(program, program.time(inputs)));
   const milliseconds = rounds[0]!.map((_, call) => median(rounds.map((times) => times[call]!)));
   const timing = { milliseconds, peak: peakRate() };
-  const plan = planOf([program], timing);
+  const plan = describe(timing);
   const profile: Profile = {
     plan,
     layers: plan.layers,
@@ -55,7 +56,7 @@ export function profileOf(
     peakGflops: (2 * timing.peak) / 1e6,
     trace: () => traceOf(plan.layers),
   };
-  return { profile: Object.defineProperty(profile, 'toString', { value: () => String(plan) }), timing };
+  return Object.defineProperty(profile, 'toString', { value: () => String(plan) });
 }
 
 /** Milliseconds per call, from the moments at which commands started. */

@@ -86,6 +86,8 @@ export interface RunFailure {
 export class Engine {
   readonly build: Build;
   readonly threads: number;
+  /** Whether results may depend on nothing but the program: no choice is made by timing. */
+  readonly deterministic: boolean;
   /** Whether vectors are paired into 256 bits, and why not if that was asked for. */
   readonly simd256: Simd256;
   readonly memory: LinearMemory;
@@ -104,6 +106,7 @@ export class Engine {
   constructor(settings: EngineSettings, module: WebAssembly.Module, memory: LinearMemory, kernels: KernelExports) {
     this.build = settings.build;
     this.threads = settings.threads;
+    this.deterministic = settings.deterministic;
     this.simd256 = settings.simd256;
     this.debug = settings.debug;
     this.memory = memory;
@@ -266,6 +269,7 @@ interface Simd256 {
 interface EngineSettings {
   build: Build;
   threads: number;
+  deterministic: boolean;
   debug: boolean;
   workerTimeout: number;
   simd256: Simd256;
@@ -274,6 +278,7 @@ interface EngineSettings {
 interface Settings {
   build: Build;
   threads: number;
+  deterministic: boolean;
   experimentalSimd256: boolean;
   maxMemory: number;
   debug: boolean;
@@ -307,6 +312,7 @@ function settingsOf(options: InitOptions): Settings {
   return {
     build: relaxed ? 'relaxed' : 'simd',
     threads: supportsThreads() ? wanted : 1,
+    deterministic,
     experimentalSimd256,
     maxMemory,
     debug,
