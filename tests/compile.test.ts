@@ -1,10 +1,12 @@
 // Compiled models: that they compute what forward does in evaluation mode, which calls the passes fold and fuse, how packed weights
 // are shared and refreshed, what memory they take, and what their plans say.
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import * as F from '../ts/functional.ts';
 import { lenet } from '../ts/models/lenet.ts';
+import { resnet18 } from '../ts/models/resnet.ts';
 import { EveryLayer } from './every-layer.ts';
 import {
+  type Algorithms,
   arange,
   type CompiledModel,
   captureStep,
@@ -23,6 +25,7 @@ import {
   randn,
   shutdown,
   type Tensor,
+  type Trace,
   tensor,
   zeros,
 } from './feathermap.ts';
@@ -158,6 +161,341 @@ describe('residual branches', () => {
       return y.squeeze(0).add(one.forward(x.sigmoid()));
     });
     expect(ops).toEqual(['relayout', 'conv2d one.0', 'sigmoid']);
+  });
+});
+
+describe('batch normalisation', () => {
+  beforeEach(() => init({ threads: 1, debug: true }));
+
+  /** Statistics, weights and biases that differ from channel to channel. */
+  function stir(net: nn.Module): nn.Module {
+    for (const [name, tensor] of Object.entries(net.stateDict())) {
+      if (tensor.dtype !== 'f32' || tensor.ndim !== 1) continue;
+      noGrad(() => tensor.copy_(rand(tensor.shape).add(name.endsWith('var') ? 0.2 : -0.3)));
+    }
+    return net.eval();
+  }
+
+  function check(net: nn.Module, shape: readonly number[]): string[] {
+    stir(net);
+    const run = compile(net as Net, { input: shape });
+    const x = randn(shape);
+    expectClose(
+      run(x),
+      noGrad(() => (net as Net).forward(x)),
+    );
+    return opsOf(run);
+  }
+
+  it.each([true, false])('behind a convolution becomes its scale and bias (bias: %s)', (bias) => {
+    for (const affine of [true, false])
+      expect(
+        check(
+          new nn.Sequential(new nn.Conv2d(3, 5, 3, { bias }), new nn.BatchNorm2d(5, { affine }), new nn.ReLU6()),
+          [2, 3, 6, 5],
+        ),
+      ).toEqual(['conv2d 0']);
+  });
+
+  it('is folded for grouped, depthwise and shared layers', () => {
+    expect(
+      check(
+        new nn.Sequential(
+          new nn.Conv2d(4, 8, 3, { groups: 2, bias: false }),
+          new nn.BatchNorm2d(8),
+          new nn.ReLU(),
+          new nn.Conv2d(8, 8, 3, { groups: 8, bias: false }),
+          new nn.BatchNorm2d(8),
+        ),
+        [1, 4, 9, 9],
+      ),
+    ).toEqual(['conv2d 0', 'conv2d 3']);
+    const shared = new Net(
+      { conv: new nn.Conv2d(4, 4, 3, { padding: 1 }), one: new nn.BatchNorm2d(4), two: new nn.BatchNorm2d(4) },
+      (x, { conv, one, two }: Record<'conv' | 'one' | 'two', nn.Conv2d>) =>
+        two.forward(conv.forward(one.forward(conv.forward(x)).relu())),
+    );
+    expect(check(shared, [2, 4, 6, 6])).toEqual(['conv2d conv']);
+  });
+
+  it('stays where nothing comes before it, or somebody else reads the convolution', () => {
+    expect(check(new nn.Sequential(new nn.BatchNorm2d(3), new nn.ReLU()), [2, 3, 4, 5])).toEqual(['batchNormEval 0']);
+    const read = new Net(
+      { conv: new nn.Conv2d(4, 4, 1), norm: new nn.BatchNorm2d(4) },
+      (x, { conv, norm }: Record<'conv' | 'norm', nn.Conv2d>) => {
+        const y = conv.forward(x);
+        return norm.forward(y).sigmoid().mul(y);
+      },
+    );
+    expect(check(read, [2, 4, 6, 6])).toContain('batchNormEval norm');
+    const twice = new nn.Sequential(new nn.Conv2d(2, 3, 1), new nn.BatchNorm2d(3), new nn.BatchNorm2d(3));
+    expect(check(twice, [2, 2, 4, 4])).toEqual(['conv2d 0', 'batchNormEval 2']);
+  });
+
+  it('folded or not, follows statistics that move', () => {
+    const net = stir(new nn.Sequential(new nn.Conv2d(3, 5, 3), new nn.BatchNorm2d(5))) as nn.Sequential;
+    const run = compile(net, { input: [2, 3, 6, 6] });
+    const x = randn([2, 3, 6, 6]);
+    const before = run(x).data();
+    net.train();
+    noGrad(() => net.forward(x));
+    net.eval();
+    expect(run(x).data()).not.toEqual(before);
+    expectClose(
+      run(x),
+      noGrad(() => net.forward(x)),
+    );
+  });
+
+  it('in a residual network is gone, with the additions and activations', () => {
+    const net = stir(resnet18({ numClasses: 10 })) as ReturnType<typeof resnet18>;
+    const run = compile(net, { input: [1, 3, 64, 64] });
+    expect(new Set(run.plan.layers.map(({ op }) => op))).toEqual(
+      new Set(['conv2d', 'maxPool2d', 'avgPool2d', 'linear']),
+    );
+    expect(run.plan.layers.filter(({ fused }) => fused.includes('residual')).length).toBe(8);
+    const x = randn([1, 3, 64, 64]);
+    expectClose(
+      run(x),
+      noGrad(() => net.forward(x)),
+      5e-5,
+    );
+  });
+});
+
+describe('algorithms', () => {
+  const net = () => new nn.Sequential(new nn.Conv2d(32, 32, 3, { padding: 1 }), new nn.Conv2d(32, 16, 1));
+  const input = [2, 32, 28, 28] as const;
+
+  it('are measured, saved and given back: then the bits are the same on any number of threads', async () => {
+    let algorithms: Algorithms | undefined;
+    const results: unknown[] = [];
+    for (const threads of [1, 2, 3]) {
+      await init({ threads });
+      manualSeed(3);
+      const model = net();
+      const x = randn(input);
+      const run = compile(model, { input, algorithms });
+      algorithms ??= JSON.parse(JSON.stringify(run.plan.algorithms));
+      expect(run.plan.algorithms).toEqual(algorithms);
+      results.push(run(x).data());
+      await shutdown();
+    }
+    for (const result of results) expect(result).toEqual(results[0]);
+  });
+
+  it.each(['direct', 'winograd2', 'winograd4'] as const)('can be asked for: %s', async (algorithm) => {
+    await init({ threads: 1 });
+    const model = net();
+    const run = compile(model, { input, algorithms: { '0': algorithm } });
+    expect(run.plan.layers.map((layer) => layer.algorithm)).toEqual([algorithm, 'direct']);
+    const x = randn(input);
+    expectClose(
+      run(x),
+      noGrad(() => model.forward(x)),
+      5e-5,
+    );
+  });
+
+  it('that do not apply or name no layer are refused', async () => {
+    await init({ threads: 1 });
+    const compiled = (algorithms: unknown) => () => compile(net(), { input, algorithms: algorithms as Algorithms });
+    expect(compiled({ 1: 'winograd4' })).toThrow('compile: algorithm "winograd4" does not apply to 1');
+    expect(compiled({ 0: 'fft' })).toThrow('compile: algorithm "fft" does not apply to 0');
+    expect(compiled({ 7: 'direct' })).toThrow(
+      "compile: algorithms names '7', which is no convolution of this model; there are 0, 1",
+    );
+    expect(compiled(3)).toThrow('compile: algorithms is an object by layer, got 3');
+  });
+
+  it('without Winograd are direct', async () => {
+    await init({ threads: 1 });
+    const run = compile(net(), { input, winograd: false });
+    expect(run.plan.algorithms).toEqual({ 0: 'direct', 1: 'direct' });
+  });
+
+  it('are not measured when results must not depend on time', async () => {
+    await init({ threads: 1, deterministic: true });
+    const now = vi.spyOn(performance, 'now');
+    const run = compile(net(), { input });
+    expect(now).not.toHaveBeenCalled();
+    now.mockRestore();
+    expect(compile(net(), { input }).plan.algorithms).toEqual(run.plan.algorithms);
+  });
+
+  it('that are too far off on the weights of a layer are not used, and the plan says so', async () => {
+    await init({ threads: 1 });
+    const model = new nn.Sequential(new nn.Conv2d(32, 32, 3, { padding: 1, bias: false }));
+    // Weights that cancel: the outputs are small against the products they are sums of.
+    const weight = new Float32Array(32 * 32 * 9).map((_, i) => (i % 9 === 4 ? 1e-3 : i % 2 ? 1000 : -1000));
+    for (let i = 0; i < weight.length; i += 9) weight[i + 8] = -weight.slice(i, i + 8).reduce((a, b) => a + b);
+    noGrad(() => model.parameters()[0]!.copy_(tensor(weight, { shape: [32, 32, 3, 3] })));
+    const run = compile(model, { input, algorithms: { 0: 'winograd4' } });
+    const [layer] = run.plan.layers;
+    if (layer!.algorithm === 'winograd4') expect(layer!.note).toBe('');
+    else expect(layer!.note).toMatch(/^winograd4 is off by .*e-\d of the largest output on these weights/);
+    expect(String(run.plan)).toContain(layer!.note);
+  });
+});
+
+describe('packed weights', () => {
+  beforeEach(() => init({ threads: 1, debug: true }));
+  const model = () => new nn.Sequential(new nn.Conv2d(3, 16, 3), new nn.Flatten(), new nn.Linear(16 * 36, 50)).eval();
+  const shape = (batch: number) => [batch, 3, 8, 8];
+
+  it('are one copy for all programs over a model, and go with the last of them', () => {
+    const net = model();
+    const one = compile(net, { input: shape(1) });
+    const withOne = memoryStatistics().blocks;
+    const four = compile(net, { input: shape(4) });
+    // A program of its own and nothing else; the arena was there.
+    expect(memoryStatistics().blocks - withOne).toBe(1);
+    const x = randn(shape(4));
+    const check = (): void =>
+      expectClose(
+        four(x),
+        noGrad(() => net.forward(x)),
+      );
+    check();
+    one.dispose();
+    check();
+    nn.init.normal_(net.parameters()[0]!);
+    check();
+    const { blocks } = memoryStatistics();
+    four.dispose();
+    // Two packed weights, the program, the arena.
+    expect(blocks - memoryStatistics().blocks).toBe(4);
+  });
+
+  it('are packed again for every program when weights change, once', () => {
+    const net = model();
+    const [one, four] = [compile(net, { input: shape(1) }), compile(net, { input: shape(4) })];
+    const x = randn(shape(4));
+    for (let i = 0; i < 3; i++) {
+      nn.init.normal_(net.parameters()[i]!);
+      expectClose(
+        four(x),
+        noGrad(() => net.forward(x)),
+      );
+      expectClose(
+        one(x.slice([[0, 1]])),
+        noGrad(() => net.forward(x.slice([[0, 1]]))),
+      );
+    }
+  });
+
+  it('replace the parameters with releaseWeights, and who reads those is told', () => {
+    const net = model();
+    const x = randn(shape(1));
+    const expected = noGrad(() => net.forward(x));
+    const before = memoryStatistics().allocatedBytes;
+    const run = compile(net, { input: shape(1), releaseWeights: true });
+    const weights = 4 * net.parameters().reduce((sum, { size }) => sum + size, 0);
+    expect(memoryStatistics().allocatedBytes - before).toBeLessThan(0.5 * weights);
+    expectClose(run(x), expected);
+    expectClose(run(x), expected);
+    const message = "was released once compile had packed it, as releaseWeights or memory 'small' ask for";
+    expect(() => net.forward(x)).toThrow(message);
+    expect(() => net.parameters()[0]!.data()).toThrow(message);
+    expect(() => net.loadStateDict(model().stateDict())).toThrow(message);
+    expect(() => compile(net, { input: shape(2) })).toThrow(message);
+    expectClose(run(x), expected);
+    run.dispose();
+  });
+
+  it('leave parameters alone that a program reads as they are, or another program needs', () => {
+    const net = new Net({ conv: new nn.Conv2d(2, 2, 1) }, (x, { conv }: Record<'conv', nn.Conv2d>) =>
+      conv.forward(x).add(conv.bias!.reshape([2, 1, 1])),
+    ).eval();
+    const x = randn([1, 2, 3, 3]);
+    const expected = noGrad(() => net.forward(x));
+    const kept = compile(net, { input: [1, 2, 3, 3] });
+    const run = compile(net, { input: [1, 2, 3, 3], releaseWeights: true });
+    expectClose(run(x), expected);
+    expectClose(kept(x), expected);
+    expectClose(
+      noGrad(() => net.forward(x)),
+      expected,
+    );
+    kept.dispose();
+    const last = compile(net, { input: [1, 2, 3, 3], releaseWeights: true });
+    expectClose(last(x), expected);
+    expect((net.conv as nn.Conv2d).bias!.data().length).toBe(2);
+    expect(() => (net.conv as nn.Conv2d).weight.data()).toThrow('was released once compile had packed it');
+  });
+});
+
+describe('plans and profiles', () => {
+  beforeEach(() => init({ threads: 1 }));
+
+  it('say what each layer is, takes and does', () => {
+    const net = new nn.Sequential(
+      new nn.Conv2d(3, 8, 3, { bias: false }),
+      new nn.BatchNorm2d(8),
+      new nn.ReLU(),
+      new nn.AvgPool2d(2),
+    );
+    const run = compile(net, { input: [1, 3, 10, 10] });
+    const [conv, pool] = run.plan.layers;
+    expect(conv).toEqual({
+      module: '0',
+      op: 'conv2d',
+      algorithm: 'direct',
+      fused: ['scale', 'clamp'],
+      note: '',
+      input: [1, 3, 10, 10],
+      output: [1, 8, 8, 8],
+      bytes: expect.any(Number),
+      macs: 64 * 8 * 27,
+      milliseconds: null,
+      shareOfPeak: null,
+    });
+    expect(pool!.macs).toBe(0);
+    // The image and its channels-last copy, panels of 8 x (27 + 1) floats, the result.
+    expect(conv!.bytes).toBe(4 * (300 + 300 + 8 * 28 + 512));
+    expect(String(run.plan).split('\n').slice(0, 4)).toEqual([
+      'module  op                  algorithm  input      output     MB  MMACs',
+      '0       conv2d+scale+clamp  direct     1x3x10x10  1x8x8x8  0.01    0.0',
+      expect.stringMatching(/^3 {7}avgPool2d/),
+      expect.stringMatching(/all/),
+    ]);
+  });
+
+  it('are measured by profile, which leaves a trace', () => {
+    const run = compile(lenet(), { input: [4, 1, 28, 28] });
+    const x = rand([4, 1, 28, 28]);
+    const blocks = memoryStatistics().blocks;
+    const profile = run.profile(x, 3);
+    expect(memoryStatistics().blocks).toBe(blocks);
+    expect(profile.peakGflops).toBeGreaterThan(1);
+    expect(profile.layers.length).toBe(run.plan.layers.length);
+    for (const { milliseconds, macs, shareOfPeak } of run.plan.layers) {
+      expect(milliseconds).toBeGreaterThanOrEqual(0);
+      expect(shareOfPeak !== null).toBe(macs > 0);
+    }
+    expect(profile.milliseconds).toBeCloseTo(
+      profile.layers.reduce((sum, { milliseconds }) => sum + milliseconds!, 0),
+      9,
+    );
+    expect(String(profile)).toMatch(/ms {2,}peak\n/);
+    const { traceEvents, displayTimeUnit } = JSON.parse(JSON.stringify(profile.trace())) as Trace;
+    expect(displayTimeUnit).toBe('ms');
+    const calls = traceEvents.filter(({ ph }) => ph === 'X');
+    expect(calls.map(({ name }) => name)).toEqual(profile.layers.map(({ module }) => module));
+    let end = 0;
+    for (const { ts, dur, pid, tid } of calls) {
+      expect([ts, pid, tid]).toEqual([end, 1, 1]);
+      end = ts! + dur!;
+    }
+    expect(() => run.profile(x, 0)).toThrow('profile: runs must be a whole number >= 1, got 0');
+  });
+
+  it('of captured steps are tables too', () => {
+    const w = tensor([[1, 2]], { requiresGrad: true });
+    const step = captureStep((x: Tensor) => x.matmul(w.transpose(0, 1)).sum());
+    step(ones([1, 2]));
+    expect(String(step.plan)).toMatch(/matmul/);
+    expect(step.plan!.macs).toBe(step.plan!.layers.reduce((sum, { macs }) => sum + macs, 0));
   });
 });
 
