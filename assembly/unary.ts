@@ -2,7 +2,7 @@
 //
 // Layouts do not matter as long as all operands share one. Parameters of an operation are handed down as vectors, so that
 // they stay in registers over the loop.
-import { expLanes, logLanes, sigmoidLanes, tanhLanes } from './math';
+import { expLanes, logLanes, sigmoidBlocks, sigmoidLanes, tanhLanes } from './math';
 import { Input, Output, Table, Update } from './record';
 import { clamp as clampLanes, storeLanes } from './vector';
 
@@ -66,10 +66,16 @@ export class MarkGradientsArgs {
 }
 
 /** y = Op(x, p, q) on the tiles first .. last - 1; p and q are the operation's parameters. */
+// @ts-ignore: decorator
+@inline
 function map<Op>(y: usize, x: usize, count: i32, first: i32, last: i32, p: v128, q: v128): void {
+  mapRange<Op>(y, x, first * ELEMENT_TILE, min(count, last * ELEMENT_TILE), p, q);
+}
+
+/** y = Op(x, p, q) on the elements begin .. end - 1. */
+function mapRange<Op>(y: usize, x: usize, begin: i32, end: i32, p: v128, q: v128): void {
   const op = changetype<Op>(0);
-  const begin = first * ELEMENT_TILE;
-  let left = min(count, last * ELEMENT_TILE) - begin;
+  let left = end - begin;
   y += (<usize>begin) << 2;
   x += (<usize>begin) << 2;
   for (; left >= 4; left -= 4) {
@@ -336,7 +342,11 @@ export function log(args: UnaryArgs, first: i32, last: i32, lane: i32): void {
 
 /** y = 1 / (1 + exp(-x)). */
 export function sigmoid(args: UnaryArgs, first: i32, last: i32, lane: i32): void {
-  unary<Sigmoid>(args, first, last, 0);
+  const begin = first * ELEMENT_TILE;
+  const blocks = (min(args.count, last * ELEMENT_TILE) - begin) >> 4;
+  sigmoidBlocks(args.y + ((<usize>begin) << 2), args.x + ((<usize>begin) << 2), blocks);
+  const done = begin + (blocks << 4);
+  mapRange<Sigmoid>(args.y, args.x, done, min(args.count, last * ELEMENT_TILE), f32x4.splat(0), f32x4.splat(0));
 }
 
 /** y = tanh(x). */

@@ -341,4 +341,10 @@ describe('operands', () => {
       'y',
     );
   });
+
+  test('an element has the same bits wherever it stands', () => {
+    const x = values('bits', [53], { scale: 30 });
+    const one = (value: number): number => data(sigmoid(tensor([value])))[0]!;
+    expectEqual(data(sigmoid(tensor(x))), x.map(one), 'sigmoid');
+  });
 });

@@ -8,7 +8,7 @@ import { Storage } from '../runtime/storage.ts';
 import { setRecorder } from '../tensor/apply.ts';
 import { type DType, elementBytes } from '../tensor/dtype.ts';
 import type { OpCall } from '../tensor/op.ts';
-import { isContiguous, sizeOf } from '../tensor/shape.ts';
+import { isContiguous, sameShape, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** What a captured input looks like. */
@@ -23,14 +23,15 @@ export interface Moded {
   readonly training: boolean;
   /** Its own parameters and direct children. */
   parts(): readonly unknown[];
-  /** Whether `parts()` would return these. */
-  hasParts(expected: readonly unknown[]): boolean;
+  /** Whether `parts()` would return these. `seen`, empty at first, is its memory between two questions. */
+  hasParts(expected: readonly unknown[], seen: unknown[]): boolean;
 }
 
 /** A module as it was when it ran. */
 interface Mode {
   readonly training: boolean;
   readonly parts: readonly unknown[];
+  readonly seen: unknown[];
 }
 
 /** A list of op calls, and what it depends on besides its inputs. */
@@ -50,7 +51,7 @@ let modes: Map<Moded, Mode> | null = null;
 
 /** Notes that a module runs: its mode and its parts become part of the program's key. */
 export function noteModule(module: Moded): void {
-  modes?.set(module, { training: module.training, parts: module.parts() });
+  modes?.set(module, { training: module.training, parts: module.parts(), seen: [] });
 }
 
 observeHooks(() => {
@@ -70,10 +71,8 @@ export function inputSpec(tensor: Tensor): InputSpec {
 
 /** Whether two inputs can use the same program. */
 export function sameSpec(a: InputSpec, b: InputSpec): boolean {
-  const equal = (x: readonly number[], y: readonly number[]): boolean =>
-    x.length === y.length && x.every((value, i) => value === y[i]);
-  if (a.dtype !== b.dtype || !equal(a.shape, b.shape)) return false;
-  return equal(a.strides, b.strides) || (isContiguous(a.shape, a.strides) && isContiguous(b.shape, b.strides));
+  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return false;
+  return sameShape(a.strides, b.strides) || (isContiguous(a.shape, a.strides) && isContiguous(b.shape, b.strides));
 }
 
 /** Calls `callback` with stand-ins for the inputs and returns the op calls it made. Nothing is computed. */
@@ -108,7 +107,7 @@ export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Te
 }
 
 function partsUnchanged(modules: ReadonlyMap<Moded, Mode>): boolean {
-  for (const [module, { parts }] of modules) if (!module.hasParts(parts)) return false;
+  for (const [module, { parts, seen }] of modules) if (!module.hasParts(parts, seen)) return false;
   return true;
 }
 

@@ -5,7 +5,7 @@ import { checkReadable } from '../tensor/apply.ts';
 import { checkFlag, checkOptions } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { printed } from '../tensor/printed.ts';
-import { checkShape, contiguousStrides, show } from '../tensor/shape.ts';
+import { checkShape, contiguousStrides, sameShape, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec } from './capture.ts';
 import type { Algorithms } from './choose-algorithms.ts';
@@ -76,7 +76,7 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   let built = build(model, spec, settings);
   const input = (x: Tensor): Tensor => {
     checkReadable('compile', x);
-    if (show(x.shape) !== show(shape) || x.dtype !== dtype)
+    if (!sameShape(x.shape, shape) || x.dtype !== dtype)
       throw new RangeError(`compile: this program is for ${dtype} ${show(shape)}, got ${x.dtype} ${show(x.shape)}`);
     if (!built.inference.program.disposed && !built.captured.hasSameParts()) {
       built.inference.program.dispose();

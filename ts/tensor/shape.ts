@@ -17,6 +17,13 @@ export function show(shape: readonly number[]): string {
   return `[${shape.join(',')}]`;
 }
 
+/** Whether two shapes (or two lists of strides) are equal. */
+export function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
 /** Row-major strides. */
 export function contiguousStrides(shape: readonly number[]): number[] {
   const strides = new Array<number>(shape.length);
