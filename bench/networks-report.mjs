@@ -1,6 +1,7 @@
 // Measurements of whole networks as aligned text.
 
 import { nameOf, runtimeOf } from './contestants.mjs';
+import { goalsReached } from './goals.mjs';
 import { geometricMean, median, medianRatio, quantile } from './measure.mjs';
 import { table } from './report.mjs';
 
@@ -9,7 +10,9 @@ export function networksReport(record) {
   const { machine, date, threads, versions, cases } = record;
   const head = `${machine}, ${date}, ${threads} thread${threads > 1 ? 's' : ''}`;
   const who = Object.entries(versions).map(([id, version]) => `${id}: ${version}`);
-  return [[head, ...who].join('\n'), ...cases.map(caseTable), meansTable(cases)].filter(Boolean).join('\n\n');
+  return [[head, ...who].join('\n'), ...cases.map(caseTable), meansTable(cases), goalsTable(cases)]
+    .filter(Boolean)
+    .join('\n\n');
 }
 
 const isOurs = (id) => nameOf(id).startsWith('feathermap');
@@ -76,6 +79,16 @@ function meansTable(cases) {
     });
   });
   return rows.length ? table(['times faster (rival over ours)', 'mean', ''], rows) : '';
+}
+
+function goalsTable(cases) {
+  const rows = goalsReached(cases).map(({ what, goal, reached }) => [
+    what,
+    goal.toFixed(2),
+    reached.toFixed(2),
+    reached >= goal ? 'yes' : 'no',
+  ]);
+  return rows.length ? table(['goals (rival over ours)', 'goal', 'now', 'reached'], rows) : '';
 }
 
 /** Ours with every rival it can be compared with. */

@@ -42,7 +42,9 @@ function inference(f, models, { network: name, batch, input }) {
   return { sample: timed(work), answer: () => [...work()] };
 }
 
-const FIRST_STEPS = 3; // their losses are the answer: an update that is wrong shows in the second
+// Their losses are the answer: an update that is wrong shows in the second. From the third on rounding shows as well: that of MobileNetV2 differs
+// by 4e-3 between PyTorch in float and in double.
+const FIRST_STEPS = 2;
 
 function trainingStep(f, models, { network: name, batch, input, classes, learningRate, momentum }) {
   const net = model(f, models, name).train();
