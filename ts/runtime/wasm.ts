@@ -1,5 +1,5 @@
 // Which build of the kernels to use, where its bytes come from, and how it is instantiated.
-import { instantiate } from '@assemblyscript/loader';
+import { instantiate, instantiateSync } from '@assemblyscript/loader';
 
 /** The exports of every build (assembly/index.ts). */
 export interface KernelExports {
@@ -50,7 +50,20 @@ export async function embedded(build: Build, threads: boolean): Promise<Uint8Arr
     : threads
       ? import('../generated/wasm/simd-mt.ts')
       : import('../generated/wasm/simd.ts'));
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return decodeBase64(base64);
+}
+
+/** What decodes base64 natively; a loop over the characters of a build takes milliseconds before the optimising compiler sees it. */
+interface Decoders {
+  Uint8Array: { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
+  Buffer?: { from: (text: string, encoding: 'base64') => Uint8Array<ArrayBuffer> };
+}
+
+function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
+  const { Uint8Array: Bytes, Buffer } = globalThis as unknown as Decoders;
+  if (Bytes.fromBase64) return Bytes.fromBase64(text);
+  if (Buffer) return Buffer.from(text, 'base64');
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 }
 
 async function moduleFrom(source: WasmSource): Promise<WebAssembly.Module> {
@@ -71,12 +84,16 @@ export async function loadModule(build: Build, threads: boolean, source?: WasmSo
   return source === undefined ? WebAssembly.compile(await embedded(build, threads)) : moduleFrom(source);
 }
 
-/** Instantiates a compiled module on a memory. The loader's wrapped exports are left aside: they cost 50 ns a call. */
+/**
+ * Instantiates a compiled module on a memory. The loader's wrapped exports are left aside: they cost 50 ns a call. In Node its synchronous
+ * form is taken, for the other one asks for `Response`, and Node then loads its whole implementation of fetch; browsers may refuse the
+ * synchronous one on the main thread.
+ */
 export async function instantiateKernels(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,
 ): Promise<KernelExports> {
   const env: Record<string, unknown> = { memory, now: () => performance.now() };
-  const { instance } = await instantiate(module, { env });
+  const { instance } = 'process' in globalThis ? instantiateSync(module, { env }) : await instantiate(module, { env });
   return instance.exports as unknown as KernelExports;
 }
