@@ -1,6 +1,7 @@
 // Captured training steps: what their commands are, and that no pass over them changes a bit.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import * as F from '../ts/functional.ts';
+import { fit } from '../ts/train/index.ts';
 import {
   type CapturedStep,
   captureStep,
@@ -25,17 +26,22 @@ afterEach(shutdown);
 
 /** Convolutions, a dense layer whose weight is used twice, biases, dropout. */
 class Sample extends nn.Module {
-  readonly trunk = new nn.Sequential(
-    new nn.Conv2d(3, 8, 3, { padding: 1 }),
-    new nn.ReLU(),
-    new nn.MaxPool2d(2),
-    new nn.Conv2d(8, 8, 3, { padding: 1, groups: 2 }),
-    new nn.ReLU(),
-    new nn.Dropout(0.3),
-    new nn.Flatten(),
-  );
+  readonly trunk: nn.Sequential;
   readonly twice = new nn.Linear(32, 32);
   readonly head = new nn.Linear(32, 5);
+
+  constructor(noise = 0.3) {
+    super();
+    this.trunk = new nn.Sequential(
+      new nn.Conv2d(3, 8, 3, { padding: 1 }),
+      new nn.ReLU(),
+      new nn.MaxPool2d(2),
+      new nn.Conv2d(8, 8, 3, { padding: 1, groups: 2 }),
+      new nn.ReLU(),
+      new nn.Dropout(noise),
+      new nn.Flatten(),
+    );
+  }
 
   forward(x: Tensor): Tensor {
     const y = this.twice.forward(this.trunk.forward(x)).relu();
@@ -305,6 +311,88 @@ describe('memoryLimit', () => {
       expect(runs.item()).toBe(i);
     }
     expect(net.parameters()[0]!.grad).not.toBe(null);
+  });
+});
+
+describe('clipGradNorm_', () => {
+  const gradients = (): Tensor[] => {
+    const shapes = [[5], [40_000], [3, 7], [0]];
+    return shapes.map((shape, k) => {
+      const w = zeros(shape, { requiresGrad: true });
+      if (w.size)
+        w.mul(rand(shape).sub(0.3 * k))
+          .sum()
+          .backward();
+      return w;
+    });
+  };
+
+  it('scales all gradients to the norm that they have together, as PyTorch', () => {
+    for (const normType of [2, Number.POSITIVE_INFINITY] as const)
+      for (const maxNorm of [0, 0.5, 3, 1e6]) {
+        const leaves = [...gradients(), zeros([3], { requiresGrad: true })];
+        const before = values(leaves.map(({ grad }) => grad));
+        const all = before.flat();
+        const expected = normType === 2 ? Math.hypot(...all) : Math.max(...all.map(Math.abs));
+        const norm = nn.utils.clipGradNorm_(leaves, maxNorm, { normType }).item();
+        expect(Math.abs(norm - expected)).toBeLessThan(1e-5 * expected);
+        const factor = Math.min(1, maxNorm / (norm + 1e-6));
+        const after = values(leaves.map(({ grad }) => grad)).flat();
+        const wrong = after.filter(
+          (value, i) => !(Math.abs(value - all[i]! * factor) < 1e-6 * Math.abs(all[i]!) + 1e-9),
+        );
+        expect(wrong).toEqual([]);
+      }
+  });
+
+  it('shows NaN, takes single tensors, and refuses what is no norm', () => {
+    const w = tensor([1, 2], { requiresGrad: true });
+    expect(nn.utils.clipGradNorm_(w, 1).item()).toBe(0);
+    w.mul(tensor([Number.NaN, 1]))
+      .sum()
+      .backward();
+    for (const normType of [2, Number.POSITIVE_INFINITY] as const)
+      expect(nn.utils.clipGradNorm_(w, 1, { normType }).item()).toBe(Number.NaN);
+    expect(() => nn.utils.clipGradNorm_([w], -1)).toThrow('clipGradNorm_: maxNorm must be a number >= 0, got -1');
+    expect(() => nn.utils.clipGradNorm_([w], 1, { normType: 1 as 2 })).toThrow('normType is 2 or Infinity, got 1');
+    expect(() => nn.utils.clipGradNorm_([1 as never], 1)).toThrow('clipGradNorm_: expected a Tensor, got a number');
+  });
+
+  it('goes into a captured step, and into fit', async () => {
+    const batches = [1, 2, 3, 4].map(batch);
+    const train = async (road: 'eager' | 'captured' | 'fit' | 'accumulated'): Promise<number[][]> => {
+      manualSeed(3);
+      const net = new Sample(0);
+      const optimizer = new optim.SGD(net.parameters(), { lr: 0.5 });
+      const clip = () => nn.utils.clipGradNorm_(net.parameters(), 0.1);
+      const loss = (a: Tensor, b: Tensor): Tensor => F.crossEntropy(net.forward(a), b);
+      const step = captureStep(loss, { optimizer, beforeUpdate: clip });
+      if (road === 'fit' || road === 'accumulated') {
+        const train = road === 'fit' ? batches : batches.flatMap((each) => [each, each]);
+        const accumulate = road === 'fit' ? 1 : 2;
+        await fit(net, { train, loss: F.crossEntropy, optimizer, accumulate, clipGradNorm: 0.1, memoryLimit: 1e9 });
+      } else
+        for (const [x, y] of batches) {
+          if (road === 'captured') step(x, y);
+          else {
+            optimizer.zeroGrad();
+            loss(x, y).backward();
+            clip();
+            optimizer.step();
+          }
+        }
+      return values(net.parameters());
+    };
+    const eager = await train('eager');
+    for (const road of ['captured', 'fit'] as const) expect(await train(road), road).toEqual(eager);
+    // Every batch twice, in halves: the layer that is used twice adds its four gradients in another order.
+    const accumulated = (await train('accumulated')).flat();
+    const expected = eager.flat();
+    expect(Math.max(...accumulated.map((value, i) => Math.abs(value - expected[i]!)))).toBeLessThan(1e-5);
+  });
+
+  it('without an optimizer is refused', () => {
+    expect(() => captureStep(() => ones([]), { beforeUpdate: () => {} })).toThrow('beforeUpdate is a function');
   });
 });
 

@@ -12,6 +12,7 @@ import {
   CosineAnnealingLR,
   cosineOfPi,
   ExponentialLR,
+  LambdaLR,
   type LRSchedule,
   MultiStepLR,
   StepLR,
@@ -403,6 +404,22 @@ describe('gradients that are denormal, or have denormal squares,', () => {
       });
       expect(Math.max(times[1]!, times[2]!)).toBeLessThan(1.6 * times[0]!);
     });
+});
+
+test('LambdaLR multiplies the first rate of each group', () => {
+  const optimizer = new SGD(
+    [
+      { params: [leaf([1])], lr: 1 },
+      { params: [leaf([1])], lr: 2 },
+    ],
+    { lr: 1 },
+  );
+  const schedule = new LambdaLR(optimizer, [(epoch) => 1 / (epoch + 1), (epoch) => epoch + 1]);
+  expect(schedule.lastLr).toEqual([1, 2]);
+  schedule.step();
+  expect(schedule.lastLr).toEqual([0.5, 4]);
+  expect(() => new LambdaLR(optimizer, [() => 1])).toThrow('LambdaLR: 1 functions for 2 groups');
+  expect(() => new LambdaLR(optimizer, 0.5 as never)).toThrow('LambdaLR: lrLambda is a function or a list of them');
 });
 
 describe('schedules as PyTorch', () => {

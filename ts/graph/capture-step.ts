@@ -12,6 +12,11 @@ export interface CaptureStepOptions {
   /** Updates the parameters after each backward; without one only gradients are computed, and they add up until they are zeroed. */
   optimizer?: StepOptimizer | undefined;
   /**
+   * Runs between backward and update and is captured with them: `() => nn.utils.clipGradNorm_(net.parameters(), 1)`. Only with an
+   * optimizer. Gradients are not recorded in it.
+   */
+  beforeUpdate?: (() => unknown) | undefined;
+  /**
    * Most bytes of linear memory that the step may take, `plan.peakBytes`. Activations that do not fit are forgotten after the
    * forward pass and computed again for the backward pass (PyTorch: torch.utils.checkpoint): the same bits, more time.
    */
@@ -64,8 +69,10 @@ export function captureStep<Result extends StepResult>(
   lossFunction: (...inputs: Tensor[]) => Result,
   options: CaptureStepOptions = {},
 ): CapturedStep<Result> {
-  checkOptions('captureStep', options, ['optimizer', 'memoryLimit']);
-  const { optimizer, memoryLimit } = options;
+  checkOptions('captureStep', options, ['optimizer', 'beforeUpdate', 'memoryLimit']);
+  const { optimizer, beforeUpdate, memoryLimit } = options;
+  if (beforeUpdate !== undefined && (typeof beforeUpdate !== 'function' || !optimizer))
+    throw new TypeError('captureStep: beforeUpdate is a function, and needs an optimizer');
   if (memoryLimit !== undefined && !(typeof memoryLimit === 'number' && memoryLimit > 0))
     throw new RangeError(`captureStep: memoryLimit is a number of bytes, got ${printed(memoryLimit)}`);
   const gradients = new GradientStep(lossFunction, options);

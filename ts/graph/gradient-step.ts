@@ -1,6 +1,7 @@
 // Forward, backward and update of a loss function as programs, one list of op calls per kind of input.
 import { backward } from '../autograd/backward.ts';
 import { gradientOf, setHasGradient } from '../autograd/gradient.ts';
+import { noGrad } from '../autograd/mode.ts';
 import { contiguous } from '../ops/copy.ts';
 import type { Storage } from '../runtime/storage.ts';
 import { checkReadable } from '../tensor/apply.ts';
@@ -36,6 +37,8 @@ type Kind = 'add' | 'start' | 'update';
 export interface GradientStepOptions {
   /** For `runAndUpdate`. */
   readonly optimizer?: StepOptimizer | undefined;
+  /** Runs between backward and update, captured with the update. */
+  readonly beforeUpdate?: (() => unknown) | undefined;
   /** The gradient of the loss, 1 if absent: a loss scale that lives in linear memory. */
   readonly seed?: Tensor | undefined;
   /** Most bytes that a program may take. */
@@ -55,16 +58,18 @@ interface Entry {
 export class GradientStep {
   readonly #lossFunction: (...inputs: Tensor[]) => StepResult;
   readonly #optimizer: StepOptimizer | undefined;
+  readonly #beforeUpdate: (() => unknown) | undefined;
   readonly #seed: Tensor | undefined;
   readonly #memoryLimit: number | undefined;
   #entries: Entry[] = [];
 
   constructor(
     lossFunction: (...inputs: Tensor[]) => StepResult,
-    { optimizer, seed, memoryLimit }: GradientStepOptions,
+    { optimizer, beforeUpdate, seed, memoryLimit }: GradientStepOptions,
   ) {
     this.#lossFunction = lossFunction;
     this.#optimizer = optimizer;
+    this.#beforeUpdate = beforeUpdate;
     this.#seed = seed;
     this.#memoryLimit = memoryLimit;
   }
@@ -134,7 +139,7 @@ export class GradientStep {
     const ends = [...inputs, ...results];
     const fused = fuseNorms(dropUnused(captured.calls, results), ends);
     const calls = writeGradientsInPlace(fused, buffersOf(started), ends);
-    const update = kind === 'update' ? captureUpdate(this.#optimizer!, reached) : [];
+    const update = kind === 'update' ? captureUpdate(this.#optimizer!, reached, this.#beforeUpdate) : [];
     const build = (list: readonly OpCall[]): Program =>
       new Program([...list, ...update], inputs, results, { deferred: true });
     return fitIntoMemory({ calls, inputs, results }, this.#memoryLimit ?? Number.POSITIVE_INFINITY, build);
@@ -151,16 +156,28 @@ function buffersOf(leaves: readonly Tensor[]): Set<Storage> {
 }
 
 /** The op calls of an update when just these leaves have a gradient. */
-function captureUpdate(optimizer: StepOptimizer, reached: readonly Tensor[]): readonly OpCall[] {
+function captureUpdate(
+  optimizer: StepOptimizer,
+  reached: readonly Tensor[],
+  beforeUpdate: () => unknown = () => {},
+): readonly OpCall[] {
   const leaves = new Set([...optimizer.parameters, ...reached]);
   const before = new Map([...leaves].map((leaf) => [leaf, gradientOf(leaf) !== null]));
   for (const leaf of leaves) setHasGradient(leaf, reached.includes(leaf));
   try {
     optimizer.prepare();
-    return capture([], () => optimizer.step()).calls;
+    return updateCalls(optimizer, beforeUpdate);
   } finally {
     for (const [leaf, had] of before) setHasGradient(leaf, had);
   }
+}
+
+function updateCalls(optimizer: StepOptimizer, beforeUpdate: () => unknown): readonly OpCall[] {
+  const { calls } = capture([], () => {
+    noGrad(beforeUpdate);
+    optimizer.step();
+  });
+  return calls;
 }
 
 /** The inputs as a program takes them: data, since no gradient flows out of a program into what lies before it. */
@@ -189,10 +206,12 @@ function matches({ specs, captured }: Entry, wanted: readonly InputSpec[]): bool
 /** The update of an optimiser, captured once per set of parameters that have gradients. */
 export class UpdateStep {
   readonly #optimizer: StepOptimizer;
+  readonly #beforeUpdate: () => unknown;
   #programs = new Map<string, Program>();
 
-  constructor(optimizer: StepOptimizer) {
+  constructor(optimizer: StepOptimizer, beforeUpdate: () => unknown = () => {}) {
     this.#optimizer = optimizer;
+    this.#beforeUpdate = beforeUpdate;
   }
 
   run(): void {
@@ -201,8 +220,7 @@ export class UpdateStep {
     let program = this.#programs.get(key);
     if (!program) {
       this.#optimizer.prepare();
-      const { calls } = capture([], () => this.#optimizer.step());
-      program = new Program(calls, [], []);
+      program = new Program(updateCalls(this.#optimizer, this.#beforeUpdate), [], []);
       this.#programs.set(key, program);
     }
     program.run([]);

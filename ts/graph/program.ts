@@ -52,6 +52,7 @@ export class Program implements Tenant {
   readonly #placement: Placement;
   #uses: ReadonlyMap<Storage, readonly Use[]> = new Map();
   #address = 0;
+  #arena = 0;
   #loaded = false;
   readonly #engine = engine();
 
@@ -125,6 +126,7 @@ export class Program implements Tenant {
   }
 
   moved(address: number): void {
+    this.#arena = address;
     for (const [storage, offset] of this.#placement.offsets) {
       storage.address = address + offset;
       this.#bind(storage, storage.address);
@@ -205,8 +207,10 @@ export class Program implements Tenant {
   /** Visits the room behind each intermediate. Only with `debug`, where none shares its place with another. */
   #eachGap(visit: (bytes: Uint8Array, start: number, end: number, size: number) => void): void {
     if (!engine().debug) return;
-    for (const { address, bytes } of this.#placement.offsets.keys())
+    for (const [{ bytes }, offset] of this.#placement.offsets) {
+      const address = this.#arena + offset;
       visit(engine().memory.u8, address + bytes, address + placedBytes(bytes), bytes);
+    }
   }
 
   /** Points the program at these inputs and at fresh outputs. An output that is an input or a parameter is handed back as it is. */

@@ -21,3 +21,4 @@ export { Linear } from './linear.ts';
 export { CrossEntropyLoss, MSELoss } from './loss.ts';
 export { type LoadResult, Module, type StateDict } from './module.ts';
 export { type Initialiser, Parameter } from './parameter.ts';
+export * as utils from './utils.ts';

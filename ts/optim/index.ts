@@ -5,8 +5,10 @@ export { Optimizer, type Parameters } from './optimizer.ts';
 export {
   CosineAnnealingLR,
   ExponentialLR,
+  LambdaLR,
   LRSchedule,
   MultiStepLR,
+  type RateFactor,
   type ScheduleState,
   StepLR,
 } from './schedule.ts';

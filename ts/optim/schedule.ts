@@ -35,8 +35,8 @@ export abstract class LRSchedule {
     this.#baseLrs = this.lastLr;
   }
 
-  /** The rate of a group for `epoch`, which has just begun, from its rate so far and its first one. */
-  protected abstract rate(epoch: number, lr: number, baseLr: number): number;
+  /** The rate of the group with number `group` for `epoch`, which has just begun, from its rate so far and its first one. */
+  protected abstract rate(epoch: number, lr: number, baseLr: number, group: number): number;
 
   /** Epochs made. */
   get lastEpoch(): number {
@@ -52,7 +52,7 @@ export abstract class LRSchedule {
   step(): void {
     this.#lastEpoch++;
     this.#groups.forEach((group, i) => {
-      group.lr = this.rate(this.#lastEpoch, group.lr, this.#baseLrs[i]!);
+      group.lr = this.rate(this.#lastEpoch, group.lr, this.#baseLrs[i]!, i);
     });
   }
 
@@ -212,5 +212,46 @@ export class CosineAnnealingLR extends LRSchedule {
 
   protected override rate(epoch: number, _lr: number, baseLr: number): number {
     return this.#etaMin + ((baseLr - this.#etaMin) * (1 + cosineOfPi(epoch / this.#tMax))) / 2;
+  }
+}
+
+/** A factor of the first rate, by epoch. */
+export type RateFactor = (epoch: number) => number;
+
+/**
+ * Sets the rate to the first one times `lrLambda(epoch)`, from epoch 0 on; a list has one function per group of parameters.
+ * Source: torch.optim.lr_scheduler.LambdaLR.
+ *
+ * @throws TypeError unless lrLambda is a function or a list of them, RangeError for another number of functions than groups
+ * @example
+ * ```ts
+ * import { init, optim, tensor } from 'feathermap';
+ * await init();
+ * const optimizer = new optim.SGD([tensor([1], { requiresGrad: true })], { lr: 1 });
+ * const warmup = new optim.LambdaLR(optimizer, (epoch) => Math.min(1, (epoch + 1) / 4));
+ * if (optimizer.lr !== 0.25) throw new Error('wrong');
+ * warmup.step();
+ * if (optimizer.lr !== 0.5) throw new Error('wrong');
+ * ```
+ */
+export class LambdaLR extends LRSchedule {
+  readonly #factors: readonly RateFactor[];
+
+  constructor(optimizer: Scheduled, lrLambda: RateFactor | readonly RateFactor[]) {
+    super(optimizer);
+    const groups = optimizer.paramGroups;
+    this.#factors = Array.isArray(lrLambda) ? lrLambda : groups.map(() => lrLambda as RateFactor);
+    for (const factor of this.#factors)
+      if (typeof factor !== 'function')
+        throw new TypeError(`LambdaLR: lrLambda is a function or a list of them, got ${typeof factor}`);
+    if (this.#factors.length !== groups.length)
+      throw new RangeError(`LambdaLR: ${this.#factors.length} functions for ${groups.length} groups`);
+    groups.forEach((group, i) => {
+      group.lr *= this.#factors[i]!(0);
+    });
+  }
+
+  protected override rate(epoch: number, _lr: number, baseLr: number, group: number): number {
+    return baseLr * this.#factors[group]!(epoch);
   }
 }

@@ -1,6 +1,7 @@
 // The training loop.
 import { GradientStep, type StepOptimizer, UpdateStep } from '../graph/gradient-step.ts';
 import type { Module } from '../nn/module.ts';
+import { clipGradNorm_ } from '../nn/utils.ts';
 import { CaptureError } from '../runtime/errors.ts';
 import { checkOptions, tensor } from '../tensor/create.ts';
 import { keep } from '../tensor/lifetime.ts';
@@ -38,6 +39,10 @@ export interface FitOptions {
   epochs?: number | undefined;
   /** Batches whose gradients are averaged before each update. Default 1. */
   accumulate?: number | undefined;
+  /** Scales all gradients of an update so that their norm is at most this; see `nn.utils.clipGradNorm_`. */
+  clipGradNorm?: number | undefined;
+  /** Most bytes of linear memory that a captured step may take; see `captureStep`. */
+  memoryLimit?: number | undefined;
   schedule?: Schedule | undefined;
   /** Called after each epoch; returning false ends the training. */
   onEpoch?: ((result: EpochResult) => unknown) | undefined;
@@ -54,6 +59,8 @@ const OPTIONS = [
   'optimizer',
   'epochs',
   'accumulate',
+  'clipGradNorm',
+  'memoryLimit',
   'schedule',
   'onEpoch',
   'onBatch',
@@ -71,6 +78,10 @@ function checkFit(options: FitOptions): { epochs: number; accumulate: number } {
   lossFunctionOf('fit', options.loss);
   if (typeof optimizer?.step !== 'function')
     throw new TypeError('fit: optimizer must be an optimiser such as optim.SGD');
+  const { clipGradNorm, memoryLimit } = options;
+  for (const [name, value] of Object.entries({ clipGradNorm, memoryLimit }))
+    if (value !== undefined && !(typeof value === 'number' && value > 0))
+      throw new RangeError(`fit: ${name} must be a number > 0, got ${value}`);
   for (const [name, value] of Object.entries({ epochs, accumulate }))
     if (!Number.isInteger(value) || value < 1)
       throw new RangeError(`fit: ${name} must be a whole number >= 1, got ${value}`);
@@ -122,6 +133,10 @@ class Trainer {
   readonly #seed: Tensor;
   readonly #gradients: GradientStep;
   readonly #update: UpdateStep;
+  readonly #beforeUpdate = (): void => {
+    const { clipGradNorm, optimizer } = this.#options;
+    if (clipGradNorm !== undefined) clipGradNorm_(optimizer.parameters, clipGradNorm);
+  };
   readonly #evaluator: Evaluator;
   #eager = false;
   #lastTurn = performance.now();
@@ -139,9 +154,11 @@ class Trainer {
     };
     this.#gradients = new GradientStep(lossFunction as (...inputs: Tensor[]) => [Tensor, ...Tensor[]], {
       optimizer: options.optimizer,
+      beforeUpdate: this.#beforeUpdate,
       seed: this.#seed,
+      memoryLimit: options.memoryLimit,
     });
-    this.#update = new UpdateStep(options.optimizer);
+    this.#update = new UpdateStep(options.optimizer, this.#beforeUpdate);
     this.#evaluator = new Evaluator(net, loss);
   }
 
@@ -204,8 +221,10 @@ class Trainer {
   }
 
   #applyUpdate(): void {
-    if (this.#eager) this.#options.optimizer.step();
-    else this.#update.run();
+    if (this.#eager) {
+      this.#beforeUpdate();
+      this.#options.optimizer.step();
+    } else this.#update.run();
   }
 
   async #turn(): Promise<void> {
