@@ -1,9 +1,11 @@
 // Compiled models: that they compute what forward does in evaluation mode, which calls the passes fold and fuse, how packed weights
 // are shared and refreshed, what memory they take, and what their plans say.
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { loadSafetensors, saveSafetensors } from '../ts/exchange/safetensors.ts';
 import * as F from '../ts/functional.ts';
 import { lenet } from '../ts/models/lenet.ts';
 import { resnet18 } from '../ts/models/resnet.ts';
+import { engine } from '../ts/runtime/engine.ts';
 import { EveryLayer } from './every-layer.ts';
 import {
   type Algorithms,
@@ -425,6 +427,32 @@ describe('packed weights', () => {
   });
 });
 
+describe('linear memory of ResNet-18, loading included', () => {
+  const input = [1, 3, 224, 224];
+  let bytes = new Uint8Array();
+  beforeAll(async () => {
+    await init({ threads: 1 });
+    bytes = saveSafetensors(resnet18().stateDict());
+    await shutdown();
+  });
+
+  it.each([
+    ['small', (weights: number) => weights + 16 * 2 ** 20],
+    ['fast', (weights: number) => 5 * weights],
+  ] as const)('stays within bounds: %s', async (memory, bound) => {
+    await init({ threads: 1 });
+    const net = resnet18();
+    net.loadStateDict(loadSafetensors(bytes));
+    const x = rand(input);
+    const run = compile(net, { input, memory });
+    run(x);
+    const weights = 4 * net.parameters().reduce((sum, { size }) => sum + size, 0);
+    expect(weights).toBe(4 * 11_689_512);
+    expect(engine().memory.memory.buffer.byteLength).toBeLessThanOrEqual(bound(weights));
+    if (memory === 'small') expect(new Set(Object.values(run.plan.algorithms))).toEqual(new Set(['direct']));
+  });
+});
+
 describe('plans and profiles', () => {
   beforeEach(() => init({ threads: 1 }));
 
@@ -662,6 +690,9 @@ describe('compile', () => {
     expect(() => run(zeros([2, 3, 1], { dtype: 'u8' }))).toThrow('got u8 [2,3,1]');
     expect(() => run(3 as never)).toThrow('compile: expected a Tensor, got a number');
     expect(() => compile(new nn.Flatten(), { input: [-1] })).toThrow(/^compile: .*-1/);
+    expect(() => compile(new nn.Flatten(), { input: [1], memory: 'tiny' } as never)).toThrow(
+      "compile: memory is 'fast' or 'small'",
+    );
     expect(() => compile(new nn.Flatten(), { shape: [1] } as never)).toThrow("compile: unknown option 'shape'");
     expect(() => compile(new nn.Linear(3, 2), { input: [2, 4] })).toThrow(/linear: .*\(in Linear\)/);
   });

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { noGrad } from '../../ts/autograd/mode.ts';
 import type { SafetensorsDtype } from '../../ts/exchange/safetensors.ts';
 import {
   loadSafetensors,
@@ -6,7 +7,10 @@ import {
   saveSafetensors,
   serializeSafetensors,
 } from '../../ts/exchange/safetensors.ts';
-import { init, shutdown } from '../../ts/runtime/engine.ts';
+import { Conv2d } from '../../ts/nn/conv.ts';
+import { zero_ } from '../../ts/ops/copy.ts';
+import '../../ts/ops/methods.ts';
+import { init, memoryStatistics, shutdown } from '../../ts/runtime/engine.ts';
 import { tensor } from '../../ts/tensor/create.ts';
 import { data } from '../../ts/tensor/read.ts';
 import type { Tensor } from '../../ts/tensor/tensor.ts';
@@ -106,5 +110,36 @@ describe('saveSafetensors', () => {
       "saveSafetensors: 'w' is f32 and cannot be written as F8",
     );
     expect(() => saveSafetensors({ w }, { meta: {} } as object)).toThrow("saveSafetensors: unknown option 'meta'");
+  });
+});
+
+describe('tensors of a file', () => {
+  const layer = () => new Conv2d(2, 3, [2, 3]);
+
+  test('take linear memory when they are first used, and none if a model takes their values over', () => {
+    const source = layer();
+    const expected = [...data(source.weight)];
+    const file = saveSafetensors(source.stateDict());
+    const before = memoryStatistics().blocks;
+    const state = loadSafetensors(file);
+    const net = layer();
+    net.loadStateDict(state);
+    expect(memoryStatistics().blocks).toBe(before);
+    expect([...data(net.weight)]).toEqual(expected);
+    expect(memoryStatistics().blocks).toBe(before + 1);
+    expect([...data(state['weight']!)]).toEqual(expected);
+    expect(memoryStatistics().blocks).toBe(before + 2);
+  });
+
+  test('are independent of the model that loaded them', () => {
+    const state = loadSafetensors(saveSafetensors(layer().stateDict()));
+    const [one, two] = [layer(), layer()];
+    one.loadStateDict(state);
+    noGrad(() => zero_(one.weight));
+    two.loadStateDict(state);
+    expect([...data(two.weight)]).toEqual([...data(state['weight']!)]);
+    expect(data(one.weight).every((value) => value === 0)).toBe(true);
+    one.loadStateDict(state);
+    expect([...data(one.weight)]).toEqual([...data(two.weight)]);
   });
 });

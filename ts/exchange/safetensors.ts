@@ -1,4 +1,6 @@
 import { checkOptions, tensor } from '../tensor/create.ts';
+import type { TypedArray } from '../tensor/dtype.ts';
+import { lazyTensor } from '../tensor/lazy.ts';
 import { data } from '../tensor/read.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { elements } from './elements.ts';
@@ -31,7 +33,8 @@ const naturalDtype = { f32: 'F32', i32: 'I32', u8: 'U8' } as const;
 
 /**
  * Reads the tensors of a safetensors file, in the order of their data. F16, BF16 and F64 become f32, I64 becomes i32
- * (checked), BOOL becomes u8. For the metadata use `parseSafetensors`.
+ * (checked), BOOL becomes u8. For the metadata use `parseSafetensors`. Numbers are read from `bytes`, which must not change, and get
+ * linear memory when they are first used; a model that loads them before takes them over.
  *
  * @throws {SafetensorsError} with the byte offset for a damaged file or an unsupported type; {RangeError} for an I64 value
  * beyond i32.
@@ -51,7 +54,10 @@ export function loadSafetensors(bytes: Uint8Array): Record<string, Tensor> {
   const loaded: [string, Tensor][] = [];
   for (const [name, entry] of parseSafetensors(bytes).entries) {
     const { dtype, read } = elements[entry.dtype];
-    loaded.push([name, tensor(read(entry.bytes, name), { shape: entry.shape, dtype })]);
+    const values = (): TypedArray => read(entry.bytes, name);
+    const { shape } = entry;
+    // Whole numbers are checked now; nothing can be wrong with the others.
+    loaded.push([name, dtype === 'f32' ? lazyTensor(shape, dtype, values) : tensor(values(), { shape, dtype })]);
   }
   // Not by assignment: a tensor may be called __proto__.
   return Object.fromEntries(loaded);

@@ -4,6 +4,7 @@ import { noteModule } from '../graph/capture.ts';
 import { copy_ } from '../ops/copy.ts';
 import { checkReadable, setModulePath } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
+import { startWith } from '../tensor/lazy.ts';
 import { scope } from '../tensor/lifetime.ts';
 import { printed } from '../tensor/printed.ts';
 import { show } from '../tensor/shape.ts';
@@ -283,6 +284,7 @@ export abstract class Module {
     for (const { name, target, source } of pairs) checkFits(name, target, source);
     noGrad(() => {
       for (const { target, source } of pairs) {
+        if (startWith(target, source)) continue;
         if (source.storage !== target.storage) skipInitialisation(target);
         copy_(target, source);
       }

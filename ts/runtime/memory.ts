@@ -3,7 +3,9 @@ import { OutOfMemoryError } from './errors.ts';
 
 const PAGE = 65536;
 const MAX_PAGES = 65536;
-const GROWTH_STEP = 16 << 20;
+/** Least and most that the memory grows by at once; between the two, a sixteenth. */
+const LEAST_GROWTH = 1 << 20;
+const MOST_GROWTH = 16 << 20;
 
 /** Makes the memory; a shared one whose maximum the platform refuses is tried again with half of it (iOS). */
 function createMemory(initial: number, maximum: number, shared: boolean): WebAssembly.Memory {
@@ -38,10 +40,11 @@ export class LinearMemory {
     return this.u8.length;
   }
 
-  /** Grows so that addresses below `end` exist: by the need, a quarter more or 16 MB, whichever is most and still fits. */
+  /** Grows so that addresses below `end` exist: by the need or by a step, whichever is more and still fits. */
   ensure(end: number): void {
     if (end <= this.bytes) return;
-    const wanted = Math.min(this.maximumBytes, Math.max(end, this.bytes * 1.25, this.bytes + GROWTH_STEP));
+    const step = Math.min(MOST_GROWTH, Math.max(LEAST_GROWTH, this.bytes / 16));
+    const wanted = Math.min(this.maximumBytes, Math.max(end, this.bytes + step));
     if (end > this.maximumBytes || !(this.#grow(wanted) || this.#grow(end)))
       throw new OutOfMemoryError(
         `out of memory: ${megabytes(end)} MB are needed, the limit is ${megabytes(this.maximumBytes)} MB` +

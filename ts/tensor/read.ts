@@ -4,7 +4,7 @@ import { CaptureError } from '../runtime/errors.ts';
 import { checkReadable, currentModulePath } from './apply.ts';
 import { type DType, type TypedArray, typedArray } from './dtype.ts';
 import { materialise } from './lifetime.ts';
-import { contiguousStrides, isContiguous, type Loop, show } from './shape.ts';
+import { coalesce, contiguousStrides, isContiguous, show } from './shape.ts';
 import type { Tensor } from './tensor.ts';
 
 /** The memory of a dtype, from address 0. */
@@ -47,22 +47,28 @@ export function copyTo(tensor: Tensor, target: TypedArray): void {
   const first = firstElement(tensor);
   if (isContiguous(tensor.shape, tensor.strides)) target.set(memory.subarray(first, first + tensor.size));
   else
-    walk(tensor, (at, i) => {
-      target[i] = memory[first + at]!;
+    eachRun(tensor, (at, index, { size, strides: [inMemory, inOrder] }) => {
+      for (let i = 0; i < size; i++) target[index + i * inOrder] = memory[first + at + i * inMemory]!;
     });
 }
 
-/** Visits the elements in row-major order: offset in memory, running index. */
-function walk(tensor: Tensor, visit: (offset: number, index: number) => void): void {
-  const order = contiguousStrides(tensor.shape);
-  const loops = tensor.shape.map((size, i): Loop => ({ size, strides: [tensor.strides[i]!, order[i]!] }));
+/** A run of elements with even steps in memory and in row-major order. */
+interface Run {
+  readonly size: number;
+  readonly strides: readonly [inMemory: number, inOrder: number];
+}
+
+/** Visits the elements by runs: offset in memory and row-major index of each run's first element. */
+function eachRun(tensor: Tensor, visit: (offset: number, index: number, run: Run) => void): void {
+  const loops = coalesce(tensor.shape, [tensor.strides, contiguousStrides(tensor.shape)]) as Run[];
+  const run = loops.pop()!;
   const level = (depth: number, offset: number, index: number): void => {
     const loop = loops[depth];
     if (!loop) {
-      visit(offset, index);
+      visit(offset, index, run);
       return;
     }
-    for (let i = 0; i < loop.size; i++) level(depth + 1, offset + i * loop.strides[0]!, index + i * loop.strides[1]!);
+    for (let i = 0; i < loop.size; i++) level(depth + 1, offset + i * loop.strides[0], index + i * loop.strides[1]);
   };
   level(0, 0, 0);
 }
@@ -94,8 +100,8 @@ export function writeValues(tensor: Tensor, values: ArrayLike<number>): void {
   const first = firstElement(tensor);
   if (isContiguous(tensor.shape, tensor.strides)) memory.set(values, first);
   else
-    walk(tensor, (at, i) => {
-      memory[first + at] = values[i]!;
+    eachRun(tensor, (at, index, { size, strides: [inMemory, inOrder] }) => {
+      for (let i = 0; i < size; i++) memory[first + at + i * inMemory] = values[index + i * inOrder]!;
     });
   tensor.storage.version++;
 }
