@@ -1,9 +1,9 @@
 // `npm test`: builds, runs every suite, and ends with `N passed, N failed, N skipped`.
 //
-//   node tests/run.mjs [suite ...]    suites: build lint vitest relaxed as-pect as-pect-relaxed
+//   node tests/run.mjs [suite ...]    suites: build lint vitest relaxed simd256 as-pect as-pect-relaxed
 //
 // The relaxed build needs Node 24, which tests/runtimes/package.json brings (`npm ci --prefix tests/runtimes`). Without it its
-// tests are counted as skipped.
+// tests are counted as skipped. `simd256` repeats the tests of all ops in 256-bit mode, which is there too.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -35,10 +35,12 @@ function step(name, command, args) {
   return status === 0;
 }
 
-function vitest(name, node) {
+function vitest(name, node, filters = [], env = {}) {
   const file = join(scratch, `${name}.json`);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
-  const { status } = run(node, ['node_modules/vitest/vitest.mjs', 'run', ...reporters]);
+  const { status } = run(node, ['node_modules/vitest/vitest.mjs', 'run', ...filters, ...reporters], {
+    env: { ...process.env, ...env },
+  });
   if (!existsSync(file)) return add(name, { failed: 1 });
   const report = JSON.parse(readFileSync(file, 'utf8'));
   // A file that fails to load has no tests of its own; it counts as one failure.
@@ -84,6 +86,8 @@ const SUITES = {
     step('lint', 'npx', ['biome', 'ci', '.']) && step('lint', 'npx', ['prettier', '--check', 'assembly/**/*.ts']),
   vitest: () => vitest('vitest', process.execPath),
   relaxed: () => relaxedOrSkip('relaxed', (node) => vitest('relaxed', node)),
+  simd256: () =>
+    relaxedOrSkip('simd256', (node) => vitest('simd256', node, ['tests/ops/'], { FEATHERMAP_TEST_SIMD256: '1' })),
   'as-pect': () => asPect('as-pect', process.execPath, 'as-pect.asconfig.json'),
   'as-pect-relaxed': () =>
     relaxedOrSkip('as-pect-relaxed', (node) => asPect('as-pect-relaxed', node, 'as-pect.relaxed.asconfig.json')),

@@ -1,5 +1,6 @@
 // One problem, answered on every road through the engine: eagerly, captured, and replayed. The roads must agree bit for bit
 // and leave no memory behind. Canaries lie behind every buffer and NaN in fresh memory.
+import { setFlagsFromString } from 'node:v8';
 import { afterAll, beforeAll, expect } from 'vitest';
 import { backward } from '../../ts/autograd/backward.ts';
 import { gradientOf, setHasGradient } from '../../ts/autograd/gradient.ts';
@@ -9,7 +10,7 @@ import { Program } from '../../ts/graph/program.ts';
 import { channelsLast, contiguous } from '../../ts/ops/copy.ts';
 import { pad } from '../../ts/ops/pad.ts';
 import { narrow, transpose } from '../../ts/ops/shape.ts';
-import { engine, type InitOptions, init, memoryStatistics, shutdown } from '../../ts/runtime/engine.ts';
+import { engine, engineInfo, type InitOptions, init, memoryStatistics, shutdown } from '../../ts/runtime/engine.ts';
 import { tensor } from '../../ts/tensor/create.ts';
 import { dispose } from '../../ts/tensor/dispose.ts';
 import type { TypedArray } from '../../ts/tensor/dtype.ts';
@@ -18,9 +19,16 @@ import { data } from '../../ts/tensor/read.ts';
 import type { Tensor } from '../../ts/tensor/tensor.ts';
 import type { Shape } from '../reference/values.ts';
 
+/** Everything once more in 256-bit mode (tests/run.mjs), with code that is optimised from the first call on: it is that which pairs vectors. */
+const experimentalSimd256 = process.env.FEATHERMAP_TEST_SIMD256 === '1';
+if (experimentalSimd256) setFlagsFromString('--no-liftoff');
+
 /** Starts the engine for the tests of a file. */
 export function withEngine(options: InitOptions = { threads: 1, debug: true }): void {
-  beforeAll(() => init(options));
+  beforeAll(async () => {
+    await init({ ...options, experimentalSimd256 });
+    if (experimentalSimd256) expect(engineInfo().vectorBits).toBe(256);
+  });
   afterAll(shutdown);
 }
 
