@@ -12,7 +12,8 @@ import * as oracle from '../reference/conv2d.ts';
 import { smallIntegers } from '../reference/values.ts';
 import { type Input, solve, withEngine } from './harness.ts';
 
-withEngine();
+// The product alone: Winograd's algorithm has tests of its own.
+withEngine({ threads: 1, debug: true, winograd: false });
 
 /** Geometries that end strips, panels and blocks of k in every way. */
 const more: readonly Conv2dCase[] = [

@@ -5,6 +5,7 @@ import { conv2d, conv2dOp } from '../../ts/ops/conv2d.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
 import { isWinograd } from '../../ts/ops/conv2d-winograd.ts';
 import { channelsLast } from '../../ts/ops/copy.ts';
+import { init, shutdown } from '../../ts/runtime/engine.ts';
 import { apply } from '../../ts/tensor/apply.ts';
 import type { Operand } from '../../ts/tensor/op.ts';
 import { type Conv2dCase, type Conv2dInputs, conv2dCases, conv2dInputs } from '../cases/conv2d.ts';
@@ -12,7 +13,17 @@ import { golden } from '../golden/load.ts';
 import { dot, expectEqual, magnitude, worst } from '../reference/compare.ts';
 import * as oracle from '../reference/conv2d.ts';
 import { type Numbers, smallIntegers, values } from '../reference/values.ts';
-import { type Input, type Layout, layouts, type Problem, solve, withEngine } from './harness.ts';
+import {
+  type Answer,
+  expectSameBits,
+  type Input,
+  type Layout,
+  layouts,
+  type Problem,
+  solve,
+  solveAll,
+  withEngine,
+} from './harness.ts';
 
 const chosen = vi.hoisted(() => ({ algorithm: 'direct' as Conv2dAlgorithm }));
 vi.mock('../../ts/ops/conv2d-algorithm.ts', () => {
@@ -41,6 +52,7 @@ const more: readonly Conv2dCase[] = [
   { name: 'one tile row over images', x: [7, 12, 4, 5], weight: [20, 12, 3, 3], options: { padding: 1 } },
   { name: 'deep', x: [1, 650, 5, 6], weight: [3, 650, 3, 3], options: { padding: 1 } },
   { name: 'many tiles', x: [1, 3, 41, 50], weight: [5, 3, 3, 3], options: { padding: [0, 2] } },
+  { name: 'shares of the tiles', x: [3, 3, 45, 50], weight: [4, 3, 3, 3], options: { padding: 1 } },
 ];
 
 interface Layouts {
@@ -177,6 +189,21 @@ function typical(name: string, images: number, channels: number, outputs: number
     weight: inputs.weight.map((value) => value * scale),
   };
 }
+
+test.each(ALGORITHMS)('%s: one to three threads, the same bits', async (algorithm) => {
+  chosen.algorithm = algorithm;
+  const task: Conv2dCase = { name: 'threads', x: [4, 72, 29, 31], weight: [150, 72, 3, 3], options: { padding: 1 } };
+  const inputs = conv2dInputs(task);
+  const answers: Answer[] = [];
+  for (const threads of [1, 2, 3]) {
+    await shutdown();
+    await init({ threads });
+    answers.push(...solveAll(problem(task, inputs), () => {}));
+  }
+  await shutdown();
+  await init({ threads: 1, debug: true });
+  for (const answer of answers) expectSameBits(answer, answers[0]!, algorithm);
+});
 
 describe('error per layer, over the largest output', () => {
   const sizes = [

@@ -15,7 +15,8 @@ import { coordinates, offset, places } from '../reference/indices.ts';
 import { type Shape, smallIntegers } from '../reference/values.ts';
 import { type Input, type Layout, layouts, type Problem, solve, withEngine } from './harness.ts';
 
-withEngine();
+// The product alone: Winograd's algorithm has tests of its own.
+withEngine({ threads: 1, debug: true, winograd: false });
 
 /** Layouts of x, weight and upstream gradient. */
 type Layouts = Partial<Record<'x' | 'weight' | 'dy', Layout>>;

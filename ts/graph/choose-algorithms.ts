@@ -130,7 +130,7 @@ class Chooser {
 
   #preferred(call: OpCall, candidates: readonly Conv2dAlgorithm[]): Conv2dAlgorithm {
     const geometry = call.geometry as Conv2dGeometry;
-    const fromTable = forwardAlgorithm(geometry);
+    const fromTable = forwardAlgorithm(geometry, false);
     if (!this.#measure || geometry.macs < LEAST_MACS || !this.#variesAlone(call))
       return candidates.includes(fromTable) ? fromTable : 'direct';
     const { algorithm: _, lo: _lo, hi: _hi, ...sizes } = geometry;

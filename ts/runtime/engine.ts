@@ -44,6 +44,11 @@ export interface InitOptions {
    * `engineInfo()` says why. Default false.
    */
   experimentalSimd256?: boolean | undefined;
+  /**
+   * Lets 3 x 3 convolutions be computed by Winograd's algorithm where that is faster: half the time or less, and rounding errors up
+   * to ten times larger (about 3e-6 of the largest output). `false` keeps sums of exact products exact. Default true.
+   */
+  winograd?: boolean | undefined;
   /** The module, where it may not be compiled from bytes (edge workers) or is served from a file. It must match `build` and `threads`. */
   wasm?: WasmSource | undefined;
   /** Most bytes of linear memory; default 4 GB. */
@@ -62,6 +67,7 @@ const OPTIONS = [
   'deterministic',
   'build',
   'experimentalSimd256',
+  'winograd',
   'wasm',
   'maxMemory',
   'debug',
@@ -93,6 +99,8 @@ export class Engine {
   readonly memory: LinearMemory;
   readonly heap: Heap;
   readonly debug: boolean;
+  /** Whether Winograd's algorithm may be chosen. */
+  readonly winograd: boolean;
   readonly #kernels: KernelExports;
   readonly #module: WebAssembly.Module;
   readonly #workerTimeout: number;
@@ -109,6 +117,7 @@ export class Engine {
     this.deterministic = settings.deterministic;
     this.simd256 = settings.simd256;
     this.debug = settings.debug;
+    this.winograd = settings.winograd;
     this.memory = memory;
     this.#kernels = kernels;
     this.#module = module;
@@ -271,6 +280,7 @@ interface EngineSettings {
   threads: number;
   deterministic: boolean;
   debug: boolean;
+  winograd: boolean;
   workerTimeout: number;
   simd256: Simd256;
 }
@@ -280,6 +290,7 @@ interface Settings {
   threads: number;
   deterministic: boolean;
   experimentalSimd256: boolean;
+  winograd: boolean;
   maxMemory: number;
   debug: boolean;
   workerTimeout: number;
@@ -291,7 +302,7 @@ function settingsOf(options: InitOptions): Settings {
   for (const name of Object.keys(options))
     if (!OPTIONS.includes(name)) throw new TypeError(`init: unknown option '${name}', known are ${OPTIONS.join(', ')}`);
   const { threads = 'auto', deterministic = false, build = 'auto', maxMemory = 2 ** 32, debug = false } = options;
-  const { experimentalSimd256 = false } = options;
+  const { experimentalSimd256 = false, winograd = true } = options;
   if (build !== 'auto' && build !== 'simd' && build !== 'relaxed')
     throw new RangeError(`init: build is 'auto', 'simd' or 'relaxed', got '${build}'`);
   if (deterministic && build === 'relaxed')
@@ -314,6 +325,7 @@ function settingsOf(options: InitOptions): Settings {
     threads: supportsThreads() ? wanted : 1,
     deterministic,
     experimentalSimd256,
+    winograd,
     maxMemory,
     debug,
     workerTimeout,

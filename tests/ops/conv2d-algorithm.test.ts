@@ -1,0 +1,70 @@
+// Which algorithm a geometry gets: from the sizes alone, and never Winograd where it was switched off.
+import { describe, expect, test } from 'vitest';
+import { conv2dGeometry } from '../../ts/ops/conv2d.ts';
+import { forwardAlgorithm, inputGradAlgorithm, weightGradAlgorithm } from '../../ts/ops/conv2d-algorithm.ts';
+import type { Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
+import { init, shutdown } from '../../ts/runtime/engine.ts';
+import { zeros } from '../../ts/tensor/create.ts';
+import { withEngine } from './harness.ts';
+
+withEngine();
+
+interface Layer {
+  images: number;
+  channels: number;
+  outputs: number;
+  side: number;
+  kernel?: number;
+  stride?: number;
+  groups?: number;
+}
+
+function geometryOf({ images, channels, outputs, side, kernel = 3, stride = 1, groups = 1 }: Layer): Conv2dGeometry {
+  const weight = zeros([outputs, channels / groups, kernel, kernel]);
+  return conv2dGeometry(zeros([images, channels, side, side]), weight, null, { padding: 1, stride, groups });
+}
+
+const resnet: readonly Layer[] = [
+  { images: 1, channels: 64, outputs: 64, side: 56 },
+  { images: 1, channels: 128, outputs: 128, side: 28 },
+];
+
+test.each(resnet)('$channels channels, $side x $side: F(4x4, 3x3) in all directions', (layer) => {
+  const geometry = geometryOf(layer);
+  expect(geometry.algorithm).toBe('winograd4');
+  expect(inputGradAlgorithm(geometry)).toBe('winograd4');
+  expect(weightGradAlgorithm(geometry)).toBe('winograd4');
+});
+
+test('few tiles of many channels: transforming weights costs more than it saves, unless they are constant', () => {
+  const geometry = geometryOf({ images: 1, channels: 512, outputs: 512, side: 7 });
+  expect(geometry.algorithm).toBe('direct');
+  expect(forwardAlgorithm(geometry, false)).toBe('winograd2');
+  expect(weightGradAlgorithm(geometry)).toBe('direct');
+  expect(geometryOf({ images: 8, channels: 512, outputs: 512, side: 7 }).algorithm).toBe('winograd4');
+});
+
+const unfit: readonly (Layer & { name: string })[] = [
+  { name: 'stride 2', images: 8, channels: 64, outputs: 64, side: 56, stride: 2 },
+  { name: '5 x 5', images: 8, channels: 64, outputs: 64, side: 28, kernel: 5 },
+  { name: 'groups', images: 8, channels: 64, outputs: 64, side: 56, groups: 2 },
+  { name: 'a first layer', images: 8, channels: 3, outputs: 64, side: 64 },
+  { name: 'little work', images: 1, channels: 16, outputs: 16, side: 8 },
+];
+test.each(unfit)('$name: direct', (layer) => {
+  const geometry = geometryOf(layer);
+  expect(geometry.algorithm).toBe('direct');
+  expect(inputGradAlgorithm(geometry)).toBe('direct');
+  expect(weightGradAlgorithm(geometry)).toBe('direct');
+});
+
+describe('switched off', () => {
+  test.each(resnet)('$channels channels, $side x $side: direct', async (layer) => {
+    await shutdown();
+    await init({ threads: 1, winograd: false });
+    const geometry = geometryOf(layer);
+    expect(geometry.algorithm).toBe('direct');
+    expect(inputGradAlgorithm(geometry)).toBe('direct');
+    expect(weightGradAlgorithm(geometry)).toBe('direct');
+  });
+});
