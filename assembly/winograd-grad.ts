@@ -88,7 +88,7 @@ function sumTiles(args: WinogradWeightGradArgs, split: i32, n0: i32, c0: i32, he
   const row = transformedRow(channels);
   const dPlane = planeBytes(n, row);
   zero(head, WINOGRAD_CHUNK);
-  zero(d, 36 * (<i32>dPlane >> 2));
+  zero(d, 36 * ((<i32>dPlane) >> 2));
   const end = min((split + 1) * args.splitTiles, args.images * down * across);
   for (let start = split * args.splitTiles; start < end; start += args.block) {
     const count = min(args.block, end - start);
