@@ -10,7 +10,7 @@
 import { Input, Output, Table } from './record';
 import { WIDE, field, scratch } from './control';
 import { panelBytes, transposeBlock } from './pack';
-import { multiplyStrip, multiplyWideStrip, row1x32 } from './generated/micro-kernels';
+import { multiplyStrip, multiplyWideStrip, row1x24, row1x32 } from './generated/micro-kernels';
 import { storeLanes } from './vector';
 
 
@@ -189,20 +189,23 @@ export function multiplyBlock(
   const added = fresh ? residual : NO_RESIDUAL;
   let column = 0;
   if (rows == 1) {
-    for (; column + 24 < columns; column += 32) {
+    while (column + 16 < columns) {
+      const count = column + 24 < columns ? 4 : 3;
       let init = fresh ? panels : c;
       let ldi = fresh ? size : 32;
       if (added != NO_RESIDUAL) {
-        for (let p = 0; p < 4; p++) {
+        for (let p = 0; p < count; p++) {
           addResidual(1, init, added, c + <usize>(32 * p), 0, columns - column - 8 * p);
           init += size;
         }
         init = c;
         ldi = 32;
       }
-      row1x32(k, a, panels + panelBytes(start), size, init, ldi, c, columns - column, lo, hi);
-      panels += 4 * size;
-      c += 128;
+      if (count == 4) row1x32(k, a, panels + panelBytes(start), size, init, ldi, c, columns - column, lo, hi);
+      else row1x24(k, a, panels + panelBytes(start), size, init, ldi, c, columns - column, lo, hi);
+      panels += <usize>count * size;
+      c += (<usize>count) << 5;
+      column += 8 * count;
     }
   }
   const width = panelColumns();

@@ -13,7 +13,7 @@
 //
 // Every constant lies in memory and is loaded where it is used: V8 builds the splat of a literal with three instructions at
 // each use, a load takes one, and fifteen registers would not hold them all anyway.
-import { madd } from './vector';
+import { madd, nmadd } from './vector';
 
 const ONE = memory.data<f32>([1]);
 const TWO = memory.data<f32>([2]);
@@ -41,9 +41,15 @@ const EXP_HIGH = memory.data<f32>([89]);
 /** 1.5 * 2^23 + 103: leaves the exponent field of 2^(n - 24). */
 const ROUND_103 = memory.data<f32>([12583015]);
 const TWO_TO_MINUS_24 = memory.data<f32>([5.9604644775390625e-8]);
-/** 1 + exp(x) = 1 below SIGMOID_LOW; 1 / (1 + exp(x)) rounds to 0 above SIGMOID_HIGH. */
-const SIGMOID_LOW = memory.data<f32>([-71]);
-const SIGMOID_HIGH = memory.data<f32>([104]);
+/** 1 / (1 + exp(-x)) rounds to 0 below SIGMOID_LOW and to 1 above SIGMOID_HIGH. */
+const SIGMOID_LOW = memory.data<f32>([-104]);
+const SIGMOID_HIGH = memory.data<f32>([71]);
+/** Constants of exp(-x), so that x need not be negated: every operation gives the bits it would give for -x. */
+const MINUS_LOG2_E = memory.data<f32>([-1.4426950408889634]);
+const REDUCE_HIGH = memory.data<f32>([0.693359375]);
+const REDUCE_LOW = memory.data<f32>([-0.00021219444]);
+const MINUS_E3 = memory.data<f32>([-0.16666521]);
+const MINUS_E5 = memory.data<f32>([-0.0083687454]);
 /** (1 - exp(x)) / (1 + exp(x)) rounds to 1 below. */
 const TANH_LOW = memory.data<f32>([-18.1]);
 
@@ -108,14 +114,22 @@ export function expLanes(x: v128): v128 {
   return f32x4.mul(scaled, i32x4.shl(i32x4.sub(rounded, half), 23));
 }
 
-/** 1 / (1 + exp(-x)), as 2^-24 / (2^-24 + 2^-24 exp(-x)): the smallest results are denormal before exp(-x) overflows. */
+/**
+ * 1 / (1 + exp(-x)), as 2^-24 / (2^-24 + 2^-24 exp(-x)): the smallest results are denormal before exp(-x) overflows. With r the rest of x
+ * after the reduction, exp(-r) = 1 - (r - r^2 (E2 - E3 r + E4 r^2 - ..)).
+ */
 // @ts-ignore: decorator
 @inline
 export function sigmoidLanes(x: v128): v128 {
-  const bounded = f32x4.pmin(f32x4.pmax(f32x4.neg(x), splat(SIGMOID_LOW)), splat(SIGMOID_HIGH));
-  const rounded = madd(bounded, splat(LOG2_E), splat(ROUND_103));
-  const r = reduce(bounded, f32x4.sub(rounded, splat(ROUND_103)));
-  const p = f32x4.add(expm1Reduced(r), splat(ONE));
+  const bounded = f32x4.pmin(f32x4.pmax(x, splat(SIGMOID_LOW)), splat(SIGMOID_HIGH));
+  const rounded = madd(bounded, splat(MINUS_LOG2_E), splat(ROUND_103));
+  const n = f32x4.sub(rounded, splat(ROUND_103));
+  const r = madd(n, splat(REDUCE_LOW), madd(n, splat(REDUCE_HIGH), bounded));
+  let q = madd(splat(E6), r, splat(MINUS_E5));
+  q = madd(q, r, splat(E4));
+  q = madd(q, r, splat(MINUS_E3));
+  q = madd(q, r, splat(E2));
+  const p = f32x4.sub(splat(ONE), nmadd(f32x4.mul(r, r), q, r));
   const unit = splat(TWO_TO_MINUS_24);
   return f32x4.div(unit, madd(p, i32x4.shl(rounded, 23), unit));
 }
@@ -129,20 +143,20 @@ export function sigmoidBlocks(y: usize, x: usize, blocks: i32): void {
   for (; blocks > 0; blocks--) {
     let c = splat(SIGMOID_LOW);
     let d = splat(SIGMOID_HIGH);
-    let r0 = f32x4.pmin(f32x4.pmax(f32x4.neg(v128.load(x)), c), d);
-    let r1 = f32x4.pmin(f32x4.pmax(f32x4.neg(v128.load(x, 16)), c), d);
-    let r2 = f32x4.pmin(f32x4.pmax(f32x4.neg(v128.load(x, 32)), c), d);
-    let r3 = f32x4.pmin(f32x4.pmax(f32x4.neg(v128.load(x, 48)), c), d);
+    let r0 = f32x4.pmin(f32x4.pmax(v128.load(x), c), d);
+    let r1 = f32x4.pmin(f32x4.pmax(v128.load(x, 16), c), d);
+    let r2 = f32x4.pmin(f32x4.pmax(v128.load(x, 32), c), d);
+    let r3 = f32x4.pmin(f32x4.pmax(v128.load(x, 48), c), d);
     if (blocks == -1) break;
-    c = splat(LOG2_E);
+    c = splat(MINUS_LOG2_E);
     d = splat(ROUND_103);
     const n0 = madd(r0, c, d);
     const n1 = madd(r1, c, d);
     const n2 = madd(r2, c, d);
     const n3 = madd(r3, c, d);
     if (blocks == -2) break;
-    c = splat(MINUS_LN2_HIGH);
-    let e = splat(MINUS_LN2_LOW);
+    c = splat(REDUCE_HIGH);
+    let e = splat(REDUCE_LOW);
     let q0 = f32x4.sub(n0, d);
     r0 = madd(q0, e, madd(q0, c, r0));
     let q1 = f32x4.sub(n1, d);
@@ -154,7 +168,7 @@ export function sigmoidBlocks(y: usize, x: usize, blocks: i32): void {
     r3 = madd(q3, e, madd(q3, c, r3));
     if (blocks == -4) break;
     c = splat(E6);
-    d = splat(E5);
+    d = splat(MINUS_E5);
     q0 = madd(c, r0, d);
     q1 = madd(c, r1, d);
     q2 = madd(c, r2, d);
@@ -166,7 +180,7 @@ export function sigmoidBlocks(y: usize, x: usize, blocks: i32): void {
     q2 = madd(q2, r2, c);
     q3 = madd(q3, r3, c);
     if (blocks == -6) break;
-    c = splat(E3);
+    c = splat(MINUS_E3);
     q0 = madd(q0, r0, c);
     q1 = madd(q1, r1, c);
     q2 = madd(q2, r2, c);
@@ -180,15 +194,15 @@ export function sigmoidBlocks(y: usize, x: usize, blocks: i32): void {
     if (blocks == -8) break;
     c = splat(ONE);
     d = splat(TWO_TO_MINUS_24);
-    r0 = madd(f32x4.mul(r0, r0), q0, r0);
-    r1 = madd(f32x4.mul(r1, r1), q1, r1);
-    r2 = madd(f32x4.mul(r2, r2), q2, r2);
-    r3 = madd(f32x4.mul(r3, r3), q3, r3);
+    r0 = nmadd(f32x4.mul(r0, r0), q0, r0);
+    r1 = nmadd(f32x4.mul(r1, r1), q1, r1);
+    r2 = nmadd(f32x4.mul(r2, r2), q2, r2);
+    r3 = nmadd(f32x4.mul(r3, r3), q3, r3);
     if (blocks == -9) break;
-    r0 = madd(f32x4.add(r0, c), i32x4.shl(n0, 23), d);
-    r1 = madd(f32x4.add(r1, c), i32x4.shl(n1, 23), d);
-    r2 = madd(f32x4.add(r2, c), i32x4.shl(n2, 23), d);
-    r3 = madd(f32x4.add(r3, c), i32x4.shl(n3, 23), d);
+    r0 = madd(f32x4.sub(c, r0), i32x4.shl(n0, 23), d);
+    r1 = madd(f32x4.sub(c, r1), i32x4.shl(n1, 23), d);
+    r2 = madd(f32x4.sub(c, r2), i32x4.shl(n2, 23), d);
+    r3 = madd(f32x4.sub(c, r3), i32x4.shl(n3, 23), d);
     if (blocks == -10) break;
     v128.store(y, f32x4.div(d, r0));
     v128.store(y, f32x4.div(d, r1), 16);

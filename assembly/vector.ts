@@ -8,6 +8,14 @@ export function madd(a: v128, b: v128, c: v128): v128 {
   else return f32x4.add(f32x4.mul(a, b), c);
 }
 
+/** c - a * b, rounded as `madd`. */
+// @ts-ignore: decorator
+@inline
+export function nmadd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_nmadd(a, b, c);
+  else return f32x4.sub(c, f32x4.mul(a, b));
+}
+
 /** min(max(x, lo), hi), keeping NaN. pmin and pmax are one instruction where f32x4.min and max are eight on x86. */
 // @ts-ignore: decorator
 @inline

@@ -342,6 +342,7 @@ export function generateMicroKernels(root) {
   const text = [
     HEADER,
     ...range(TALLEST).map((i) => height(i + 1)),
+    wide(3),
     wide(4),
     dispatch(),
     ...range(TALLEST).map((i) => tall(i + 1, 2, CHAINS_FUSED[i + 1], `wide${i + 1}`)),
