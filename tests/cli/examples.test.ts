@@ -1,14 +1,19 @@
 // The examples, run as they stand against the built package. Needs `npm run build`; `npm test` does that first.
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { encode as encodePng } from 'fast-png';
+import jpeg from 'jpeg-js';
 import { expect, test } from 'vitest';
+import { saveSafetensors } from '../../ts/exchange/safetensors.ts';
+import { init, shutdown } from '../../ts/index.ts';
+import { mobilenetV2 } from '../../ts/models/index.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 
-function runExample(name: string, cwd = root): string {
-  return execFileSync(process.execPath, [join(root, 'examples', name)], { cwd, encoding: 'utf8' });
+function runExample(name: string, cwd = root, ...args: string[]): string {
+  return execFileSync(process.execPath, [join(root, 'examples', name), ...args], { cwd, encoding: 'utf8' });
 }
 
 test('textbook.mjs prints the numbers of the textbook', () => {
@@ -75,3 +80,27 @@ test('first-program.mjs is short and learns', () => {
   expect(text.trimEnd().split('\n').length).toBeLessThanOrEqual(15);
   expect(Number(runExample('first-program.mjs'))).toBeGreaterThan(0.95);
 }, 180_000);
+
+test('classify/run.mjs names five classes for a JPEG and a PNG', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'feathermap-classify-'));
+  await init({ threads: 1 });
+  writeFileSync(join(folder, 'weights.safetensors'), saveSafetensors(mobilenetV2().stateDict()));
+  await shutdown();
+  const [width, height] = [90, 60];
+  const pixels = Uint8Array.from({ length: width * height * 4 }, (_, i) => (i % 4 === 3 ? 255 : (i * 7) % 251));
+  writeFileSync(join(folder, 'picture.png'), encodePng({ width, height, data: pixels, channels: 4 }));
+  writeFileSync(join(folder, 'picture.jpg'), jpeg.encode({ width, height, data: pixels }, 95).data);
+  for (const picture of ['picture.png', 'picture.jpg']) {
+    const lines = runExample('classify/run.mjs', folder, picture, 'weights.safetensors', 'mobilenetV2')
+      .trim()
+      .split('\n');
+    expect(lines).toHaveLength(5);
+    for (const line of lines) expect(line).toMatch(/^ *\d+\.\d\d % {2}\S/);
+  }
+});
+
+test('resnet/run.mjs learns digits', () => {
+  const printed = runExample('resnet/run.mjs', root, '4000');
+  expect(printed).toContain('77,754 parameters');
+  expect(Number(printed.split('test accuracy ')[1])).toBeGreaterThan(0.8);
+});

@@ -1,8 +1,9 @@
 """What torchvision answers for whole networks, in float64: logits, one training step, names and shapes.
 
-    python3 tests/golden/models.py        # needs torchvision >= 0.14 (Debian: python3-torchvision) and 8 GB; a few minutes
+    python3 tests/golden/models.py [name ...]    # needs torchvision >= 0.14 (Debian: python3-torchvision) and 4 GB; minutes
 
-Reads tests/cases/models.json, writes models.json beside this file. Weights and inputs come from a formula that
+Reads tests/cases/models.json, writes models.json beside this file; with names (of models, or mnist) only those answers
+are renewed. Weights and inputs come from a formula that
 tests/cases/models.ts computes too. Long lists are float64 in base64.
 """
 import base64
@@ -111,9 +112,12 @@ def answers(case):
 def training_step(case):
     """Loss, gradients and running statistics of one step in training mode, without dropout."""
     without = {"dropout": 0.0} if case.get("dropout") else {}
-    net = load(build({**case, "options": {**case.get("options", {}), **without}})).train()
-    batch, size = case["train"]["batch"], case["train"]["size"]
-    target = torch.from_numpy(integers(f"{case['name']}/target", batch, 0, 999))
+    net = build({**case, "options": {**case.get("options", {}), **without}})
+    batch, size, head = case["train"]["batch"], case["train"]["size"], case["train"].get("head")
+    if head:
+        net.classifier = torch.nn.Sequential(torch.nn.Linear(*head))
+    load(net).train()
+    target = torch.from_numpy(integers(f"{case['name']}/target", batch, 0, head[1] - 1 if head else 999))
     loss = F.cross_entropy(net(images(case["name"], batch, size)), target)
     loss.backward()
     gradients = [sums for key, parameter in net.named_parameters() for sums in checksums(key, parameter.grad)]
@@ -140,7 +144,6 @@ def mnist_training():
     pixels = F.pad(digits.double() / 255, (2, 2, 2, 2)).unsqueeze(1).expand(-1, 3, -1, -1)
     curves = {}
     for dtype in (torch.float64, torch.float32):
-        print(dtype, flush=True)
         net = torchvision.models.resnet18(num_classes=10)
         load(net).to(dtype).train()
         optimizer = torch.optim.SGD(net.parameters(), lr=table["lr"], momentum=table["momentum"])
@@ -157,10 +160,16 @@ def mnist_training():
     return curves["float64"]
 
 
-def main():
-    found = {"models": {case["name"]: answers(case) for case in TABLE["models"]}, "mnist": mnist_training()}
-    (HERE / "models.json").write_text(json.dumps(found, indent=1) + "\n")
+def main(names):
+    path = HERE / "models.json"
+    found = json.loads(path.read_text()) if names else {"models": {}}
+    for case in TABLE["models"]:
+        if not names or case["name"] in names:
+            found["models"][case["name"]] = answers(case)
+    if not names or "mnist" in names:
+        found["mnist"] = mnist_training()
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
