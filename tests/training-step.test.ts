@@ -1,6 +1,7 @@
 // Captured training steps: what their commands are, and that no pass over them changes a bit.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import * as F from '../ts/functional.ts';
+import { channelsLast } from '../ts/ops/copy.ts';
 import { fit } from '../ts/train/index.ts';
 import {
   type CapturedStep,
@@ -314,6 +315,38 @@ describe('memoryLimit', () => {
   });
 });
 
+describe('threads', () => {
+  it('do not change a bit of a step with normalisations, clipping and a memory limit', async () => {
+    const train = async (threads: number): Promise<number[][]> => {
+      await shutdown();
+      await init({ threads });
+      manualSeed(8);
+      const net = new nn.Sequential(deep(), new nn.Linear(4, 4));
+      const head = new Normed();
+      const parameters = [...net.parameters(), ...head.parameters()];
+      const optimizer = new optim.Adam(parameters, { lr: 0.01 });
+      const x = keep(randn([32, 3, 16, 16]));
+      const small = keep(randn([32, 3, 4, 4]));
+      const y = keep(
+        tensor(
+          Array.from({ length: 32 }, (_, i) => i % 4),
+          { dtype: 'i32' },
+        ),
+      );
+      const loss = (a: Tensor, b: Tensor, c: Tensor): Tensor =>
+        F.crossEntropy(net.forward(a), c).add(F.crossEntropy(head.forward(b), c));
+      const beforeUpdate = () => nn.utils.clipGradNorm_(parameters, 0.5);
+      const { arenaBytes, peakBytes } = captureStep(loss, { optimizer }).prepare(x, small, y);
+      const memoryLimit = peakBytes - Math.round(0.3 * arenaBytes);
+      const step = captureStep(loss, { optimizer, beforeUpdate, memoryLimit });
+      const losses = [1, 2, 3].map(() => step(x, small, y).item());
+      return [losses, ...values(parameters)];
+    };
+    const one = await train(1);
+    for (const threads of [2, 3]) expect(await train(threads)).toEqual(one);
+  });
+});
+
 describe('clipGradNorm_', () => {
   const gradients = (): Tensor[] => {
     const shapes = [[5], [40_000], [3, 7], [0]];
@@ -412,6 +445,54 @@ describe('prepare', () => {
     const loss = step(x, y);
     expect(memoryStatistics().allocatedBytes).toBe(plan.peakBytes);
     loss.dispose();
+  });
+
+  it('finds the largest batch that fits', async () => {
+    await shutdown();
+    await init({ threads: 1 });
+    const net = deep();
+    const optimizer = new optim.SGD(net.parameters(), { lr: 0.1 });
+    const loss = (a: Tensor, b: Tensor): Tensor => F.crossEntropy(net.forward(a), b);
+    const data = (n: number): [Tensor, Tensor] => [
+      channelsLast(zeros([n, 3, 16, 16])),
+      tensor(new Array(n).fill(1), { dtype: 'i32' }),
+    ];
+    const peak = (n: number, memoryLimit?: number) =>
+      captureStep(loss, { optimizer, memoryLimit }).prepare(...data(n)).peakBytes;
+    const step = captureStep(loss, { optimizer });
+    const before = memoryStatistics().blocks;
+    for (const bytes of [1_000_000, 3_000_000, peak(17), peak(17) - 1]) {
+      const most = step.largestBatch(bytes, ...data(4));
+      expect(peak(most)).toBeLessThanOrEqual(bytes);
+      expect(peak(most + 1)).toBeGreaterThan(bytes);
+    }
+    expect(step.largestBatch(peak(17), ...data(4))).toBe(17);
+    const saving = captureStep(loss, { optimizer, memoryLimit: 3_000_000 });
+    const most = saving.largestBatch(3_000_000, ...data(2));
+    expect(most).toBeGreaterThan(step.largestBatch(3_000_000, ...data(2)));
+    expect(peak(most, 3_000_000)).toBeLessThanOrEqual(3_000_000);
+    expect(step.largestBatch(1000, ...data(4))).toBe(0);
+    expect(step.plan).toBe(null);
+    expect(before).toBeGreaterThan(0);
+    expect(() => step.largestBatch(0, ...data(4))).toThrow('largestBatch: expected a number of bytes, got 0');
+    expect(() => step.largestBatch(1e6, ones([]))).toThrow('largestBatch: the first input has no dimension of samples');
+  });
+
+  it('is not needed for a profile, which trains as the step does', () => {
+    const train = (profiled: boolean): number[][] => {
+      manualSeed(6);
+      const net = new Sample(0);
+      const optimizer = new optim.SGD(net.parameters(), { lr: 0.1 });
+      const step = captureStep((a: Tensor, b: Tensor) => F.crossEntropy(net.forward(a), b), { optimizer });
+      const [x, y] = batch();
+      if (profiled) {
+        const profile = step.profile([x, y], 3);
+        expect(profile.layers.map(({ op }) => op)).toContain('conv2dWeightGrad');
+        expect(profile.layers.every(({ milliseconds }) => milliseconds! >= 0)).toBe(true);
+      } else for (let i = 0; i < 3; i++) step(x, y);
+      return values(net.parameters());
+    };
+    expect(train(true)).toEqual(train(false));
   });
 
   it('before shutdown leaves a step that says so', async () => {

@@ -1,11 +1,15 @@
 // captureStep: a hand-written training step (forward, backward, optimiser) is captured at its first call and replayed after.
 
+import { checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import { release } from '../tensor/lifetime.ts';
 import { printed } from '../tensor/printed.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { inputSpec } from './capture.ts';
 import { GradientStep, type StepOptimizer, type StepResult } from './gradient-step.ts';
+import { largestBatch } from './largest-batch.ts';
 import { type Plan, planOf } from './plan.ts';
+import type { Profile } from './profile.ts';
 
 /** Options of `captureStep`. */
 export interface CaptureStepOptions {
@@ -31,11 +35,20 @@ export interface CapturedStep<Result extends StepResult> {
    * memory is taken but for gradients and the state of the optimiser.
    */
   prepare(...inputs: Tensor[]): Plan;
+  /**
+   * The largest batch whose step takes at most `bytes` of linear memory, 0 if none does. `inputs` is a batch of any size: the first
+   * dimension of all inputs that share that of the first one. With `memoryLimit`, computing twice counts in.
+   */
+  largestBatch(bytes: number, ...inputs: Tensor[]): number;
+  /** Trains on a batch some times (default 10) and says where the time goes: `String(step.profile([x, y]))`. */
+  profile(inputs: readonly Tensor[], runs?: number): Profile;
   /** What all its programs take and do, one per kind of input. Null before the first call or `prepare`. */
   readonly plan: Plan | null;
   /** Gives its programs' memory back. */
   dispose(): void;
 }
+
+const PROFILE_RUNS = 10;
 
 const NEXT_CALL =
   'released when the next call of the captured step that returned it ended; keep(tensor) makes it stay, item() or data() takes its value out';
@@ -88,8 +101,19 @@ export function captureStep<Result extends StepResult>(
     gradients.prepare(inputs);
     return planOf(gradients.programs);
   };
+  const largest = (bytes: number, ...inputs: Tensor[]): number => {
+    if (!(bytes > 0)) throw new RangeError(`largestBatch: expected a number of bytes, got ${printed(bytes)}`);
+    for (const input of inputs) checkReadable('largestBatch', input);
+    optimizer?.zeroGrad();
+    return largestBatch(gradients, inputs.map(inputSpec), bytes);
+  };
+  const profile = (inputs: readonly Tensor[], runs = PROFILE_RUNS): Profile => {
+    if (!Number.isInteger(runs) || runs < 1)
+      throw new RangeError(`profile: runs must be a whole number >= 1, got ${printed(runs)}`);
+    return gradients.profile(inputs, runs);
+  };
   const dispose = (): void => gradients.dispose();
-  return Object.defineProperty(Object.assign(step, { prepare, dispose }), 'plan', {
+  return Object.defineProperty(Object.assign(step, { prepare, largestBatch: largest, profile, dispose }), 'plan', {
     get: () => (gradients.programs.length ? planOf(gradients.programs) : null),
   }) as CapturedStep<Result>;
 }

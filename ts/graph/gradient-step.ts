@@ -12,6 +12,8 @@ import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './c
 import { isAccumulation, writeGradientsInPlace } from './direct-gradients.ts';
 import { fitIntoMemory } from './memory-limit.ts';
 import { fuseNorms } from './passes/fuse-norms.ts';
+import { type Plan, planOf, type Timing } from './plan.ts';
+import { type Profile, profileOf } from './profile.ts';
 import { Program } from './program.ts';
 import { dropUnused } from './unused.ts';
 
@@ -74,24 +76,39 @@ export class GradientStep {
     this.#memoryLimit = memoryLimit;
   }
 
-  /** Makes the program that `run` or `runAndUpdate` would use for such inputs, without running it. */
-  prepare(inputs: readonly Tensor[]): void {
-    const entry = this.#entry(checked(inputs));
-    if (this.#optimizer) this.#program(entry, 'update');
-    else this.#program(entry, kindOf(entry));
+  /** Makes the program that `run`, or with an optimiser `runAndUpdate`, would use for such inputs, without running it. */
+  prepare(inputs: readonly Tensor[]): Program {
+    const entry = this.#entry(checked(inputs).map(inputSpec));
+    return this.#program(entry, this.#optimizer ? 'update' : kindOf(entry));
+  }
+
+  /** Bytes that the same would take with inputs of these kinds; nothing stays of it. */
+  peakBytes(specs: readonly InputSpec[]): number {
+    const entry = this.#capture(specs);
+    const program = this.#build(entry, this.#optimizer ? 'update' : kindOf(entry));
+    const { peakBytes } = planOf([program]);
+    program.dispose();
+    return peakBytes;
+  }
+
+  /** Runs it some times and says where the time goes. */
+  profile(inputs: readonly Tensor[], runs: number): Profile {
+    const program = this.prepare(inputs);
+    const describe = (timing: Timing): Plan => planOf([program], { timing });
+    return profileOf(program, checked(inputs), runs, describe, () => this.#optimizer?.zeroGrad());
   }
 
   /** Computes loss and gradients; returns what the function returned. */
   run(inputs: readonly Tensor[]): Tensor[] {
     const dense = checked(inputs);
-    const entry = this.#entry(dense);
+    const entry = this.#entry(dense.map(inputSpec));
     return this.#program(entry, kindOf(entry)).run(dense);
   }
 
   /** The same, then the update, in one program. The optimiser's gradients have been zeroed. */
   runAndUpdate(inputs: readonly Tensor[]): Tensor[] {
     const dense = checked(inputs);
-    return this.#program(this.#entry(dense), 'update').run(dense);
+    return this.#program(this.#entry(dense.map(inputSpec)), 'update').run(dense);
   }
 
   /** Loss and gradients without capture. */
@@ -111,10 +128,13 @@ export class GradientStep {
     this.#entries = [];
   }
 
-  #entry(inputs: readonly Tensor[]): Entry {
-    const specs = inputs.map(inputSpec);
-    const found = this.#entries.find((entry) => matches(entry, specs));
-    if (found) return found;
+  #entry(specs: readonly InputSpec[]): Entry {
+    let entry = this.#entries.find((each) => matches(each, specs));
+    if (!entry) this.#entries.push((entry = this.#capture(specs)));
+    return entry;
+  }
+
+  #capture(specs: readonly InputSpec[]): Entry {
     const captured = capture(specs, (...standIns) => {
       const results = resultsOf(this.#lossFunction(...standIns));
       backward(results[0]!, { gradient: this.#seed });
@@ -122,9 +142,7 @@ export class GradientStep {
     });
     const buffers = new Set(captured.calls.filter(isAccumulation).map(({ inputs: [buffer] }) => buffer!.storage));
     const reached = captured.leaves.filter(({ gradient }) => gradient && buffers.has(gradient.storage));
-    const entry = { specs, captured, reached, programs: new Map<Kind, Program>() };
-    this.#entries.push(entry);
-    return entry;
+    return { specs, captured, reached, programs: new Map<Kind, Program>() };
   }
 
   #program(entry: Entry, kind: Kind): Program {

@@ -197,6 +197,9 @@ class Forgetting {
 /** Halvings of the interval in which the least possible peak is searched for. */
 const HALVINGS = 7;
 
+/** A limit of memory cannot be met. */
+export class MemoryLimitError extends RangeError {}
+
 /** What a program is made of: calls, and what comes in and goes out. */
 export interface StepCalls {
   readonly calls: readonly OpCall[];
@@ -208,7 +211,7 @@ export interface StepCalls {
  * The program of a training step that takes at most `limit` bytes, activations computed again where that is needed. `build` makes
  * a program from calls, without taking memory.
  *
- * @throws RangeError naming the least peak found
+ * @throws MemoryLimitError, a RangeError, naming the least peak found
  */
 export function fitIntoMemory(step: StepCalls, limit: number, build: (calls: readonly OpCall[]) => Program): Program {
   const whole = build(step.calls);
@@ -243,7 +246,7 @@ export function fitIntoMemory(step: StepCalls, limit: number, build: (calls: rea
     if (least < before) high = middle;
     else low = middle;
   }
-  throw new RangeError(
+  throw new MemoryLimitError(
     `memoryLimit of ${limit} bytes cannot be met: this step takes at least ${least} bytes (${peak} bytes if nothing is computed twice)`,
   );
 }

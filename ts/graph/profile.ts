@@ -38,14 +38,18 @@ export interface Profile {
   toString(): string;
 }
 
-/** Runs a program `runs` times and takes the median of each call; `describe` makes the plan with these times. */
+/** Runs a program `runs` times, `before` before each, and takes the median of each call; `describe` makes the plan with these times. */
 export function profileOf(
   program: Program,
   inputs: readonly Tensor[],
   runs: number,
   describe: (timing: Timing) => Plan,
+  before: () => void = () => {},
 ): Profile {
-  const rounds = Array.from({ length: runs }, () => callTimes(program, program.time(inputs)));
+  const rounds = Array.from({ length: runs }, () => {
+    before();
+    return callTimes(program, program.time(inputs));
+  });
   const milliseconds = rounds[0]!.map((_, call) => median(rounds.map((times) => times[call]!)));
   const timing = { milliseconds, peak: peakRate() };
   const plan = describe(timing);
