@@ -17,10 +17,10 @@ export async function start({ threads = 1, build = 'auto', wide = false }) {
 const WORKS = { network: inference, networkTrain: trainingStep };
 
 /** Of those that are trained none has random parts. */
-const ZOO = { lenet, alexnet, vgg16, resnet18, resnet50, mobilenetV2: () => mobilenetV2({ dropout: 0 }) };
+export const ZOO = { lenet, alexnet, vgg16, resnet18, resnet50, mobilenetV2: () => mobilenetV2({ dropout: 0 }) };
 
-/** The model with the weights of the formula, loaded entry by entry, so that no more than one is in memory twice. */
-export function model(name) {
+/** The model with the weights of the formula. */
+function model(name) {
   const net = ZOO[name]();
   for (const [key, { shape }] of Object.entries(net.stateDict())) {
     if (key.endsWith('num_batches_tracked')) continue;
@@ -31,9 +31,9 @@ export function model(name) {
   return net;
 }
 
-/** @param {{ network: string, batch: number, input: number[] }} work @param {object} [options]  more for `compile` */
-export function compiled({ network: name, batch, input }, options = {}) {
-  return f.compile(model(name).eval(), { input: [batch, ...input], ...options });
+/** @param {{ network: string, batch: number, input: number[] }} work */
+export function compiled({ network: name, batch, input }) {
+  return f.compile(model(name).eval(), { input: [batch, ...input] });
 }
 
 function inference(work) {
