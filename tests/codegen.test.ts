@@ -77,6 +77,7 @@ function hotLoop(functions: ReadonlyMap<string, string>, name: string): Loop {
 
 const kernel = (name: string): string => `generated/micro-kernels/${name}`;
 const strip = (name: string): string => `generated/depthwise-strips/${name}`;
+const sums = (name: string): string => `generated/depthwise-sums/${name}`;
 const winograd = (name: string): string => `generated/winograd-transforms/${name}`;
 
 /** Functions with the products of their loops: rows x vectors x steps, taps x columns, or what a transform has. */
@@ -89,11 +90,13 @@ const relaxed: Expected = [
   [kernel('rows3Fused'), 3 * 2 * 8],
   [kernel('rows2'), 2 * 2 * 8],
   [kernel('rows1'), 2 * 8],
+  [kernel('row1x24'), 6 * 4],
   [kernel('row1x32'), 8 * 4],
   [kernel('outer6'), 6 * 2 * 4],
   [kernel('outer5'), 5 * 2 * 4],
   [strip('taps3Stride1Width8'), 3 * 8],
   [strip('taps5Stride1Width8'), 5 * 8],
+  [sums('adjacent5x2'), 5 * 2],
   [winograd('columnsOfInput6'), 20],
   [winograd('rowsOfInput6'), 20],
   [winograd('columnsOfOutput6'), 12],
@@ -122,6 +125,7 @@ const plain: Expected = [
   [kernel('rows3'), 3 * 2 * 8],
   [kernel('rows2'), 2 * 2 * 8],
   [kernel('rows1'), 2 * 8],
+  [kernel('row1x24'), 6 * 4],
   [kernel('row1x32'), 8 * 4],
   [kernel('outer5'), 5 * 2 * 4],
   [kernel('outer4'), 4 * 2 * 4],
