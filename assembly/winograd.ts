@@ -81,9 +81,8 @@ export class WinogradArgs {
   yColumn: i32;
   /** Floats between the matrices of u. */
   uPlane: i32;
-  /** Channels of y per kernel tile, and of m at a time (multiples of 8); length of a k block. */
+  /** Channels of y per kernel tile (a multiple of 8), length of a k block. */
   nc: i32;
-  mc: i32;
   kc: i32;
   lo: f32;
   hi: f32;
@@ -123,7 +122,7 @@ export function planeBytes(rows: i32, row: i32): usize {
 
 /**
  * Tiles: ceil(output tiles / block) x ceil(n / nc), channels fastest; output tiles are images x ceil(rows / m) x ceil(columns / m).
- * Scratch per lane: WINOGRAD_HEAD bytes, then alpha^2 planes of `block` rows of v, then as many of m, mc wide.
+ * Scratch per lane: WINOGRAD_HEAD bytes, then alpha^2 planes of `block` rows of v, then as many of m, nc wide.
  */
 export function winogradConvolve(args: WinogradArgs, first: i32, last: i32, lane: i32): void {
   const alpha = args.alpha;
@@ -147,13 +146,10 @@ export function winogradConvolve(args: WinogradArgs, first: i32, last: i32, lane
       filled = block;
       transformTiles(alpha, source, args.x, args.channels, side, down, across, start, count, head, v, vPlane);
     }
-    const n0 = (tile % channelBlocks) * args.nc;
-    const n1 = min(n0 + args.nc, args.n);
-    for (let n = n0; n < n1; n += args.mc) {
-      const columns = min(args.mc, n1 - n);
-      multiplyPlanes(args, count, n, columns, v, vPlane, m);
-      transformOutput(args, down, across, start, count, n, columns, head, m);
-    }
+    const n = (tile % channelBlocks) * args.nc;
+    const columns = min(args.nc, args.n - n);
+    multiplyPlanes(args, count, n, columns, v, vPlane, m);
+    transformOutput(args, down, across, start, count, n, columns, head, m);
   }
 }
 
@@ -242,8 +238,8 @@ function zeroColumns(block: usize, first: i32, last: i32, pairs: i32): void {
 function multiplyPlanes(args: WinogradArgs, count: i32, n: i32, columns: i32, v: usize, vPlane: usize, m: usize): void {
   const size = panelBytes(args.channels);
   const lda = (<usize>transformedRow(args.channels)) << 2;
-  const ldc = (<usize>transformedRow(args.mc)) << 2;
-  const mPlane = planeBytes(args.block, transformedRow(args.mc));
+  const ldc = (<usize>transformedRow(args.nc)) << 2;
+  const mPlane = planeBytes(args.block, transformedRow(args.nc));
   const uPlane = (<usize>args.uPlane) << 2;
   const whole = (columns + 7) & ~7;
   let u = args.u + <usize>(n >> 3) * size;
@@ -276,8 +272,8 @@ function transformOutput(
   const side = args.alpha - 2;
   const block = blockOf(head);
   const init = block + BLOCK_BYTES;
-  const mPlane = planeBytes(args.block, transformedRow(args.mc));
-  const row = (<usize>transformedRow(args.mc)) << 2;
+  const mPlane = planeBytes(args.block, transformedRow(args.nc));
+  const row = (<usize>transformedRow(args.nc)) << 2;
   for (let c = 0; c < columns; c += WINOGRAD_CHUNK) {
     const channels = min(WINOGRAD_CHUNK, columns - c);
     const pairs = (channels + 7) >> 3;

@@ -82,12 +82,19 @@ interface Convolution {
   readonly hi: number;
 }
 
-/** How the output is cut: tiles per block, channels per kernel tile and at a time. */
+/** Tiles per block, channels per kernel tile: what is transformed and what is summed (half a megabyte of 64 channels) stays near. */
+const BLOCK = 30;
+const CHANNELS = 64;
+/** Kernel tiles that there should be for several threads, and channels that a kernel tile keeps for it. */
+const WANTED_TILES = 4;
+const LEAST_CHANNELS = 32;
+
+/** How the output is cut: tiles per block, channels per kernel tile, length of a k block. */
 function winogradBlocks(tiles: number, channels: number, n: number) {
-  const block = evenBlock(tiles, 30, 1);
-  const mc = evenBlock(n, 128, 8);
-  const nc = evenBlock(n, 1024, mc);
-  return { block, nc, mc, kc: evenBlock(channels, KC, 4) };
+  const block = evenBlock(tiles, BLOCK, 1);
+  const parts = Math.ceil(WANTED_TILES / Math.max(1, Math.ceil(tiles / block)));
+  const nc = evenBlock(n, Math.max(LEAST_CHANNELS, Math.min(CHANNELS, Math.ceil(n / parts))), 8);
+  return { block, nc, kc: evenBlock(channels, KC, 4) };
 }
 
 function emitWinograd(emit: Emitter, convolution: Convolution): void {
@@ -101,7 +108,7 @@ function emitWinograd(emit: Emitter, convolution: Convolution): void {
   const blocks = winogradBlocks(tiles, channels, n);
   const u = emitWinogradWeight(emit, alpha, taps);
   const vBytes = alpha ** 2 * planeBytes(blocks.block, transformedRow(channels));
-  const mBytes = alpha ** 2 * planeBytes(blocks.block, transformedRow(blocks.mc));
+  const mBytes = alpha ** 2 * planeBytes(blocks.block, transformedRow(blocks.nc));
   emit.command(
     kernels.winogradConvolve,
     {
