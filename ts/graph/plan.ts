@@ -35,7 +35,7 @@ export interface PlannedLayer {
   readonly bytes: number;
   /** Multiply-adds, as a direct computation would do them. */
   readonly macs: number;
-  /** Milliseconds of the median run, once the program has been profiled. */
+  /** Milliseconds of the fastest run, once the program has been profiled. */
   readonly milliseconds: number | null;
   /** `macs` in that time, over what all threads could do at most: above 1 an algorithm saves work. Null where there are none. */
   readonly shareOfPeak: number | null;

@@ -29,16 +29,16 @@ export interface Profile {
   /** The plan, with milliseconds and shares of the peak. */
   readonly plan: Plan;
   readonly layers: readonly PlannedLayer[];
-  /** Milliseconds of the median run, all calls together. */
+  /** Milliseconds of all calls together, each at its fastest. */
   readonly milliseconds: number;
   /** What a loop of multiply-adds reaches on this machine with this build and all threads, in GFLOP/s. */
   readonly peakGflops: number;
-  /** The median run in the Trace Event Format. */
+  /** The calls, each at its fastest, in the Trace Event Format. */
   trace(): Trace;
   toString(): string;
 }
 
-/** Runs a program `runs` times, `before` before each, and takes the median of each call; `describe` makes the plan with these times. */
+/** Runs a program `runs` times, `before` before each, and takes the fastest of each call; `describe` makes the plan with these times. */
 export function profileOf(
   program: Program,
   inputs: readonly Tensor[],
@@ -50,7 +50,7 @@ export function profileOf(
     before();
     return callTimes(program, program.time(inputs));
   });
-  const milliseconds = rounds[0]!.map((_, call) => median(rounds.map((times) => times[call]!)));
+  const milliseconds = rounds[0]!.map((_, call) => Math.min(...rounds.map((times) => times[call]!)));
   const timing = { milliseconds, peak: peakRate() };
   const plan = describe(timing);
   const profile: Profile = {
@@ -74,11 +74,6 @@ function callTimes(program: Program, moments: Float64Array): number[] {
     times.push(moments[command]! - start);
   }
   return times;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1]!;
 }
 
 /** Calls one after the other. Source: Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. */

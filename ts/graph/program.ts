@@ -13,7 +13,7 @@ import type { OpCall } from '../tensor/op.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { enter, leave, type Tenant } from './arena.ts';
 import { type Constant, hoistConstants } from './constants.ts';
-import { lifetimes, type Placement, place, placedBytes } from './planner.ts';
+import { lifetimes, type Placement, place, placedBytes, shareInPlace } from './planner.ts';
 
 /** Options of `Program`. */
 export interface ProgramOptions {
@@ -81,7 +81,9 @@ export class Program implements Tenant {
     const roots = releaseWeights ? [] : constants.flatMap(({ roots }) => roots);
     this.pinned = [...new Set([...persistent, ...roots])];
     const inArena = (storage: Storage): boolean => storage.state === 'planned' && !ends.has(storage);
-    this.#placement = place(lifetimes(this.#commands, inArena), engine().debug);
+    const alive = lifetimes(this.#commands, inArena);
+    const { debug } = engine();
+    this.#placement = place(debug ? alive : shareInPlace(alive, this.#commands), debug);
     this.arenaBytes = this.#placement.bytes;
     this.#releaseWeights = releaseWeights;
     for (const storage of this.pinned) storage.pins++;

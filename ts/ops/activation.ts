@@ -41,7 +41,7 @@ const hardtanhOp: Op<Bounds, Bounds> = {
   },
   lower(emit, { lo, hi }, [x], [y]) {
     const args = { y: locationOf(y!), x: locationOf(x!), count: x!.size, lo, hi };
-    emit.command(kernels.clamp, args, elementGrid(x!.size, 0.3));
+    emit.command(kernels.clamp, args, { ...elementGrid(x!.size, 0.3), inPlace: ['x'] });
   },
   backward: ({ geometry, gradients: [dy], outputs: [y] }) => [hardtanhBackward(dy!, y!, geometry)],
   saves: { outputs: [0] },

@@ -57,12 +57,18 @@ function binaryOp({ name, kernel, cost, da, db, saves }: BinaryRule): Op<null, B
       emit.command(
         kernel,
         { y: locationOf(y!), a: locationOf(a!), b: locationOf(b!), ...walk },
-        elementGrid(walk.count, cost),
+        { ...elementGrid(walk.count, cost), inPlace: inPlaceOperands(y!, operands) },
       );
     },
     backward: (context) => binaryBackward(context, da, db),
     saves,
   };
+}
+
+/** The operands whose elements lie as those of y do. */
+function inPlaceOperands({ shape, strides }: Tensor, operands: readonly { strides: readonly number[] }[]): string[] {
+  const alike = (own: readonly number[]): boolean => shape.every((extent, i) => extent === 1 || own[i] === strides[i]);
+  return ['a', 'b'].filter((_, i) => alike(operands[i]!.strides));
 }
 
 function binaryBackward(context: BackwardContext<BinaryGeometry>, da: Partial, db: Partial): Operand[] {

@@ -37,7 +37,8 @@ export function unaryOp({ name, kernel, cost, saved, gradient }: UnaryRule): Op<
       return { geometry: null, outputs: [{ shape: x!.shape, dtype: 'f32', strides: x!.strides }] };
     },
     lower(emit, _geometry, [x], [y]) {
-      emit.command(kernel, { y: locationOf(y!), x: locationOf(x!), count: x!.size }, elementGrid(x!.size, cost));
+      const grid = { ...elementGrid(x!.size, cost), inPlace: ['x'] };
+      emit.command(kernel, { y: locationOf(y!), x: locationOf(x!), count: x!.size }, grid);
     },
     backward: ({ gradients: [dy], inputs: [x], outputs: [y] }) => [gradient(dy!, (saved === 'y' ? y : x)!)],
     saves: saved ? SAVES[saved] : {},
@@ -233,7 +234,7 @@ const clampOp: Op<Bounds, Bounds> = {
   },
   lower(emit, { lo, hi }, [x], [y]) {
     const args = { y: locationOf(y!), x: locationOf(x!), count: x!.size, lo, hi };
-    emit.command(kernels.clamp, args, elementGrid(x!.size, 0.3));
+    emit.command(kernels.clamp, args, { ...elementGrid(x!.size, 0.3), inPlace: ['x'] });
   },
   backward: ({ geometry, gradients: [dy], inputs: [x] }) => [clampBackward(dy!, x!, geometry)],
   saves: { inputs: [0] },

@@ -51,6 +51,8 @@ export interface Grid {
   readonly work: number;
   /** Bytes of scratch memory per thread. */
   readonly scratch?: number;
+  /** Operands that the result may lie over: each of their elements is read by the computation of the one that overwrites it alone. */
+  readonly inPlace?: readonly string[];
 }
 
 /** A command before it is written to linear memory. */
