@@ -607,3 +607,39 @@ describe('containers', () => {
     expect(() => other.forward(ones([1]))).toThrow('Sequential: what stands at 0 is not a Module');
   });
 });
+
+describe('code that comes from PyTorch', () => {
+  it('may say inplace; inputs stay', () => {
+    const x = tensor([-1, 2, 7]);
+    const net = new nn.Sequential(
+      new nn.Identity(54, { unused: true }),
+      new nn.Dropout(0, { inplace: true }),
+      new nn.Hardtanh({ minVal: -2, maxVal: 6.5, inplace: true }),
+      new nn.ReLU6({ inplace: true }),
+      new nn.ReLU({ inplace: true }),
+    );
+    expect(values(net.forward(x))).toEqual([0, 2, 6]);
+    expect(values(x)).toEqual([-1, 2, 7]);
+  });
+
+  it.each<[string, () => unknown]>([
+    ['MaxPool2d: options must be an object, got number; write { stride: ... }', () => new nn.MaxPool2d(2, 2 as never)],
+    ['ReLU: options must be an object, got boolean; write { inplace: ... }', () => new nn.ReLU(true as never)],
+    ['BatchNorm2d: options must be an object, got number; write { eps: ... }', () => new nn.BatchNorm2d(8, 1 as never)],
+    [
+      'Dropout: options must be an object, got boolean; write { inplace: ... }',
+      () => new nn.Dropout(0.5, true as never),
+    ],
+  ])('is told how to write positional options: %s', (message, make) => {
+    expect(make).toThrow(message);
+  });
+});
+
+describe('initialiseBy', () => {
+  it('changes first values before they are used, not after', () => {
+    const parameter = nn.Parameter.lazy([3], (each) => nn.init.ones_(each));
+    parameter.initialiseBy((each) => nn.init.constant_(each, 5));
+    expect(values(parameter)).toEqual([5, 5, 5]);
+    expect(() => parameter.initialiseBy((each) => nn.init.zeros_(each))).toThrow('has its values already');
+  });
+});

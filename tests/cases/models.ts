@@ -8,7 +8,7 @@ export interface ModelCase {
   name: string;
   /** The function of feathermap/models, if it is not the name. */
   function?: string;
-  options?: Readonly<Record<string, number>>;
+  options?: Readonly<Record<string, unknown>>;
   /** Extents of the images whose logits are known. */
   sizes?: readonly number[];
   batch?: number;
@@ -16,8 +16,8 @@ export interface ModelCase {
   compiled?: boolean;
   /** Whether it has dropout, which the training step does without. */
   dropout?: boolean;
-  /** With `head` one dense layer of that size takes the place of the classifier. */
-  train?: { batch: number; size: number; head?: readonly number[] };
+  /** With `head` one dense layer of that size takes the place of the classifier. `tolerance` is that of gradients. */
+  train?: { batch: number; size: number; head?: readonly number[]; tolerance?: number };
 }
 
 /** What torchvision answered. */

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import math
+import re
 import struct
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def scaling(key, shape):
 
 
 def snake(name):
-    return {"numClasses": "num_classes", "widthMult": "width_mult", "dropout": "dropout"}[name]
+    return re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name)
 
 
 def build(case):

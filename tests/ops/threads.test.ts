@@ -1,6 +1,8 @@
 // One thread and several: every family, on sizes that are cut into many tiles, gives the same bits.
 import { beforeAll, describe, expect, test } from 'vitest';
-import { sigmoid } from '../../ts/ops/activation.ts';
+import { relu6, sigmoid } from '../../ts/ops/activation.ts';
+import { adaptiveAvgPool2d } from '../../ts/ops/adaptive-pool.ts';
+import { batchNorm } from '../../ts/ops/batch-norm.ts';
 import { gt, where } from '../../ts/ops/compare.ts';
 import { conv2d } from '../../ts/ops/conv2d.ts';
 import { channelsLast, clone, contiguous } from '../../ts/ops/copy.ts';
@@ -53,6 +55,25 @@ const tasks: Task[] = [
     shapes: { x: [8, 24, 41, 37], w: [40, 12, 3, 3], b: [40] },
     y: [8, 40, 21, 19],
     run: ({ x, w, b }) => conv2d(x!, w!, b, { padding: 1, stride: 2, groups: 2 }),
+  },
+  {
+    name: 'batch normalisation, channels innermost',
+    shapes: { x: image, weight: [24], bias: [24] },
+    y: image,
+    run: ({ x, weight, bias }) =>
+      relu6(batchNorm(channelsLast(x!), null, null, { weight: weight!, bias: bias!, training: true })),
+  },
+  {
+    name: 'batch normalisation, planes',
+    shapes: { x: [2, 9, 83, 101], weight: [9], bias: [9] },
+    y: [2, 9, 83, 101],
+    run: ({ x, weight, bias }) => batchNorm(x!, null, null, { weight: weight!, bias: bias!, training: true }),
+  },
+  {
+    name: 'adaptive average',
+    shapes: { x: image },
+    y: [3, 24, 7, 7],
+    run: ({ x }) => adaptiveAvgPool2d(x!, 7),
   },
   {
     name: 'depthwise',
