@@ -130,7 +130,7 @@ function addAdjacent(
     args.columns,
     args.left,
     x,
-    (<usize>args.xRow) << 2,
+    (<usize>(args.stepY * args.xRow)) << 2,
     kernelRow,
     (<usize>args.xColumn) << 2,
     dy,

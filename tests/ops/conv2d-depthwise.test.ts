@@ -89,6 +89,8 @@ describe('borders, exact on integers', () => {
       stride: 2,
     }),
     depthwise(9, [1, 6, 12], [3, 3], { padding: 6, stride: 2 }),
+    depthwise(9, [2, 14, 12], [3, 3], { padding: 1, stride: [2, 1] }),
+    depthwise(4, [1, 17, 9], [7, 5], { padding: 2, stride: [3, 1] }),
     depthwise(8, [1, 13, 20], [3, 3], { dilation: 2, padding: 2 }),
     depthwise(7, [1, 13, 20], [3, 3], { dilation: [3, 1], padding: [3, 1], stride: [1, 2] }),
     depthwise(7, [1, 17, 19], [5, 3], { dilation: [1, 3], padding: [2, 3], stride: [2, 2] }),

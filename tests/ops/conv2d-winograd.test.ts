@@ -55,6 +55,8 @@ const more: readonly Conv2dCase[] = [
   { name: 'shares of the tiles', x: [3, 3, 45, 50], weight: [4, 3, 3, 3], options: { padding: 1 } },
 ];
 
+const empty: Conv2dCase = { name: 'no images', x: [0, 12, 6, 5], weight: [9, 12, 3, 3], options: { padding: 1 } };
+
 interface Layouts {
   x?: Layout;
   weight?: Layout;
@@ -78,7 +80,7 @@ function problem(task: Conv2dCase, { geometry, x, weight, bias, dy }: Conv2dInpu
 const LOSS = 1e-5;
 
 describe.each(ALGORITHMS)('%s on integers, in every layout', (algorithm) => {
-  test.each([...cases, ...more])('$name', (task) => {
+  test.each([...cases, ...more, empty])('$name', (task) => {
     chosen.algorithm = algorithm;
     const inputs = conv2dInputs(task, smallIntegers);
     const { geometry, x, weight, bias, dy } = inputs;
