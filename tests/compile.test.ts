@@ -741,6 +741,7 @@ describe('compile', () => {
     expect(() => run(zeros([1, 3, 1]))).toThrow('compile: this program is for f32 [2,3,1], got f32 [1,3,1]');
     expect(() => run(zeros([2, 3, 1], { dtype: 'u8' }))).toThrow('got u8 [2,3,1]');
     expect(() => run(3 as never)).toThrow('compile: expected a Tensor, got a number');
+    expect(() => (compile as (net: nn.Module) => unknown)(new nn.Flatten())).toThrow('compile: options are missing');
     expect(() => compile(new nn.Flatten(), { input: [-1] })).toThrow(/^compile: .*-1/);
     expect(() => compile(new nn.Flatten(), { input: [1], memory: 'tiny' } as never)).toThrow(
       "compile: memory is 'fast' or 'small'",

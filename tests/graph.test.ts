@@ -220,6 +220,16 @@ describe('a captured step', () => {
     expect([...w.data()]).toEqual([1, 2, 3, 4]);
   });
 
+  it('leaves tensors from outside that it returns alone', () => {
+    const w = tensor([2], { requiresGrad: true });
+    const outside = tensor([1, 2, 3, 4]);
+    const step = captureStep((x: Tensor) => [w.mul(x).sum(), outside, outside.reshape([2, 2])] as const);
+    const x = tensor([4]);
+    for (let i = 0; i < 3; i++) step(x);
+    step.profile([x]);
+    expect([...outside.data()]).toEqual([1, 2, 3, 4]);
+  });
+
   it('keeps results readable until the next call ends', () => {
     const w = tensor([2], { requiresGrad: true });
     const step = captureStep((x: Tensor) => w.mul(x).sum());
@@ -356,6 +366,9 @@ describe('a captured step', () => {
     expect(() => step(x)).toThrow('captureStep: this Tensor([1], f32) was disposed');
     expect(() => step([1] as never)).toThrow('captureStep: expected a Tensor, got an array (use tensor(...))');
     expect(() => captureStep(() => w, { optimiser: null } as never)).toThrow("captureStep: unknown option 'optimiser'");
+    expect(() => captureStep(() => w, { optimizer: {} } as never)).toThrow(
+      'captureStep: optimizer must be an optimiser',
+    );
   });
 
   it('refuses a function that does not return a loss', () => {

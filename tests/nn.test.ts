@@ -276,6 +276,7 @@ describe('state', () => {
       () => ({ weight: ones([2, 2]), bias: ones([3]) }),
       "loadStateDict: 'bias' has shape [3], the model expects [2]",
     ],
+    ['nothing', () => null as never, 'loadStateDict: expected an object of tensors by name, got null'],
     ['other kinds', () => ({ weight: ones([2, 2]), bias: [1, 2] as never }), "loadStateDict: 'bias' is not a Tensor"],
     [
       'tensors that are gone',

@@ -86,6 +86,8 @@ export function captureStep<Result extends StepResult>(
   const { optimizer, beforeUpdate, memoryLimit } = options;
   if (beforeUpdate !== undefined && (typeof beforeUpdate !== 'function' || !optimizer))
     throw new TypeError('captureStep: beforeUpdate is a function, and needs an optimizer');
+  if (optimizer !== undefined && typeof optimizer?.zeroGrad !== 'function')
+    throw new TypeError(`captureStep: optimizer must be an optimiser such as optim.SGD, got ${printed(optimizer)}`);
   if (memoryLimit !== undefined && !(typeof memoryLimit === 'number' && memoryLimit > 0))
     throw new RangeError(`captureStep: memoryLimit is a number of bytes, got ${printed(memoryLimit)}`);
   const gradients = new GradientStep(lossFunction, options);
@@ -94,7 +96,8 @@ export function captureStep<Result extends StepResult>(
     optimizer?.zeroGrad();
     const results = optimizer ? gradients.runAndUpdate(inputs) : gradients.run(inputs);
     for (const { storage } of before) release(storage, NEXT_CALL);
-    before = results.filter((result) => !inputs.some(({ storage }) => storage === result.storage));
+    const outside = new Set([...inputs.map(({ storage }) => storage), ...gradients.handedBack]);
+    before = results.filter(({ storage }) => !outside.has(storage));
     return (results.length === 1 ? results[0] : results) as Result;
   };
   const prepare = (...inputs: Tensor[]): Plan => {

@@ -104,6 +104,7 @@ const PROFILE_RUNS = 10;
 const OPTIONS = ['input', 'dtype', 'releaseWeights', 'memory', 'winograd', 'algorithms'];
 
 function checkedOptions(options: CompileOptions): { spec: InputSpec; settings: InferenceSettings } {
+  if (options === undefined) throw new TypeError('compile: options are missing; write { input: [1, 3, 224, 224] }');
   checkOptions('compile', options, OPTIONS);
   checkShape('compile', options.input);
   const { input: shape, dtype = 'f32', memory = 'fast', winograd = true, algorithms = {} } = options;

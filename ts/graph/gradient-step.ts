@@ -123,6 +123,11 @@ export class GradientStep {
     return this.#entries.flatMap(({ programs }) => [...programs.values()]);
   }
 
+  /** Storages from outside that results lie in. */
+  get handedBack(): readonly Storage[] {
+    return this.programs.flatMap(({ handedBack }) => [...handedBack]);
+  }
+
   dispose(): void {
     for (const program of this.programs) program.dispose();
     this.#entries = [];

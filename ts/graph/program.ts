@@ -38,6 +38,8 @@ export class Program implements Tenant {
   readonly calls: readonly CallCommands[];
   /** Persistent storages it names. While it exists they cannot be disposed. */
   readonly pinned: readonly Storage[];
+  /** Storages from outside, inputs apart, that results lie in: they are not the program's to release. */
+  readonly handedBack: ReadonlySet<Storage>;
   /** The call of each command. */
   readonly #owners: readonly OpCall[];
   readonly #commands: readonly Command[];
@@ -70,6 +72,7 @@ export class Program implements Tenant {
     this.#commands = rest.flatMap(({ commands }) => commands);
     this.#inputs = inputs;
     this.#outputs = outputs;
+    this.handedBack = new Set(outputs.flatMap(({ storage }) => (storage.state === 'planned' ? [] : [storage])));
     this.#scratch = Math.max(0, ...this.#commands.map(({ grid }) => grid.scratch ?? 0));
     // The largest first: what it was packed from leaves the largest hole for all that follows.
     this.#constants = constants.sort((a, b) => b.bytes - a.bytes);
@@ -164,7 +167,8 @@ export class Program implements Tenant {
       return timed.failure;
     });
     for (const { storage } of outputs)
-      if (!inputs.some((input) => input.storage === storage) && !storage.persistent) discard(storage, 'not returned');
+      if (!inputs.some((input) => input.storage === storage) && !this.handedBack.has(storage))
+        discard(storage, 'not returned');
     return times;
   }
 

@@ -270,6 +270,8 @@ export abstract class Module {
    */
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): LoadResult {
     checkOptions('loadStateDict', options, ['strict']);
+    if (typeof state !== 'object' || state === null)
+      throw new TypeError(`loadStateDict: expected an object of tensors by name, got ${printed(state)}`);
     const own = new Map(this.#namedState());
     const optional = this.#optionalBuffers();
     const missingKeys = [...own.keys()].filter((name) => !(name in state) && !optional.has(name));

@@ -21,7 +21,14 @@ function gradientBlocks(tiles: number, channels: number, n: number) {
   const parts = Math.ceil(channels / cc) * Math.ceil(n / nc);
   const splits = Math.max(1, Math.min(Math.ceil(WANTED_TILES / parts), Math.floor(tiles / LEAST_SPLIT)));
   const splitTiles = Math.max(1, Math.ceil(tiles / splits));
-  return { cc, nc, parts, splits: Math.max(1, Math.ceil(tiles / splitTiles)), splitTiles, block: evenBlock(splitTiles, BLOCK, 1) };
+  return {
+    cc,
+    nc,
+    parts,
+    splits: Math.max(1, Math.ceil(tiles / splitTiles)),
+    splitTiles,
+    block: evenBlock(splitTiles, BLOCK, 1),
+  };
 }
 
 /** Emits F(3x3, 4x4). */
