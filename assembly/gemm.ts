@@ -10,7 +10,14 @@
 import { Input, Output, Table } from './record';
 import { WIDE, field, scratch } from './control';
 import { panelBytes, transposeBlock } from './pack';
-import { multiplyStrip, multiplyWideStrip, row1x24, row1x32 } from './generated/micro-kernels';
+import {
+  multiplyOuter,
+  multiplyStrip,
+  multiplyWideOuter,
+  multiplyWideStrip,
+  row1x24,
+  row1x32,
+} from './generated/micro-kernels';
 import { storeLanes } from './vector';
 
 
@@ -229,6 +236,47 @@ export function multiplyBlock(
     );
     panels += <usize>(width >> 3) * size;
     c += (<usize>width) << 2;
+  }
+}
+
+/**
+ * C[k, n] += sum of a[k] * b[n] over `runs` runs of m pixels, as `multiplyOuter` does it, for any number of rows k and of columns n.
+ * Rows of C, and of b, may be read and rows of C written up to a multiple of eight columns.
+ */
+export function addOuterProducts(
+  rows: i32,
+  columns: i32,
+  runs: i32,
+  m: i32,
+  a: usize,
+  lda: usize,
+  jumpA: usize,
+  b: usize,
+  ldb: usize,
+  jumpB: usize,
+  c: usize,
+  ldc: usize,
+): void {
+  const wide = panelColumns() > 8;
+  const strips = (rows + stripRows() - 1) / stripRows();
+  const low = rows / strips;
+  let taller = rows - strips * low;
+  for (let strip = 0; strip < strips; strip++) {
+    const height = taller > 0 ? low + 1 : low;
+    taller--;
+    let column = 0;
+    if (ASC_FEATURE_RELAXED_SIMD && wide && height > 3) {
+      for (; column + 8 < columns; column += 16) {
+        const offset = (<usize>column) << 2;
+        multiplyWideOuter(height, runs, m, a, lda, jumpA, b + offset, ldb, jumpB, c + offset, ldc);
+      }
+    }
+    for (; column < columns; column += 8) {
+      const offset = (<usize>column) << 2;
+      multiplyOuter(height, runs, m, a, lda, jumpA, b + offset, ldb, jumpB, c + offset, ldc);
+    }
+    a += (<usize>height) << 2;
+    c += <usize>height * ldc;
   }
 }
 

@@ -11,8 +11,8 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { copy, zero } from './convolution';
-import { multiplyRuns, NO_RESIDUAL, panelColumns, residualDistance, stripRows } from './gemm';
-import { multiplyOuter, runJump } from './generated/micro-kernels';
+import { addOuterProducts, multiplyRuns, NO_RESIDUAL, panelColumns, residualDistance } from './gemm';
+import { runJump } from './generated/micro-kernels';
 import { panelBytes, transposeBlock } from './pack';
 
 
@@ -386,19 +386,7 @@ function addRun(
   const k = args.taps * args.channels;
   const pixel = (<usize>(args.stepX * args.channels)) << 2;
   const jump = distance - <usize>args.columns * pixel;
-  const strips = (k + stripRows() - 1) / stripRows();
-  const low = k / strips;
-  let taller = k - strips * low;
-  for (let strip = 0; strip < strips; strip++) {
-    const height = taller > 0 ? low + 1 : low;
-    taller--;
-    for (let n: usize = 0; n < <usize>args.n; n += 8) {
-      const c = sums + (n << 2);
-      multiplyOuter(height, rows, args.columns, from, pixel, jump, dy + (n << 2), (<usize>args.n) << 2, 0, c, ldc);
-    }
-    from += (<usize>height) << 2;
-    sums += <usize>height * ldc;
-  }
+  addOuterProducts(k, args.n, rows, args.columns, from, pixel, jump, dy, (<usize>args.n) << 2, 0, sums, ldc);
 }
 
 /** to[n][k] = from[k][n], four columns at a time as long as there are four. */

@@ -9,8 +9,7 @@
 import { Input, Output } from './record';
 import { scratch } from './control';
 import { zero } from './convolution';
-import { stripRows } from './gemm';
-import { multiplyOuter } from './generated/micro-kernels';
+import { addOuterProducts } from './gemm';
 import { BLOCK_BYTES, WINOGRAD_CHUNK, columnsOfTaps6, rowsOfTaps6 } from './generated/winograd-transforms';
 import { storeLanes } from './vector';
 import {
@@ -87,6 +86,8 @@ function sumTiles(args: WinogradWeightGradArgs, split: i32, n0: i32, c0: i32, he
   const d = g + 36 * gPlane;
   const row = transformedRow(channels);
   const dPlane = planeBytes(n, row);
+  const lda = (<usize>transformedRow(n)) << 2;
+  const ldb = (<usize>row) << 2;
   zero(head, WINOGRAD_CHUNK);
   zero(d, 36 * ((<i32>dPlane) >> 2));
   const end = min((split + 1) * args.splitTiles, args.images * down * across);
@@ -95,7 +96,8 @@ function sumTiles(args: WinogradWeightGradArgs, split: i32, n0: i32, c0: i32, he
     transformTiles(INPUT_6, source, x, channels, 4, down, across, start, count, head, v, vPlane);
     transformTiles(GRADIENT_6, gradients, dy, n, 4, down, across, start, count, head, g, gPlane);
     for (let xi: usize = 0; xi < 36; xi++) {
-      addProducts(n, channels, count, g + xi * gPlane, v + xi * vPlane, d + xi * dPlane);
+      // d[oc, ic] += sum over tiles of g[tile, oc] * v[tile, ic]
+      addOuterProducts(n, channels, 1, count, g + xi * gPlane, lda, 0, v + xi * vPlane, ldb, 0, d + xi * dPlane, ldb);
     }
   }
   const dw = args.dw + ((<usize>((split * args.n + n0) * 9 * args.channels + c0)) << 2);
@@ -109,24 +111,6 @@ function sumTiles(args: WinogradWeightGradArgs, split: i32, n0: i32, c0: i32, he
       (<usize>args.channels) << 2,
       head,
     );
-  }
-}
-
-/** d[oc, ic] += sum over tiles of g[tile, oc] * v[tile, ic]. */
-function addProducts(n: i32, channels: i32, tiles: i32, g: usize, v: usize, d: usize): void {
-  const lda = (<usize>transformedRow(n)) << 2;
-  const ldb = (<usize>transformedRow(channels)) << 2;
-  const strips = (n + stripRows() - 1) / stripRows();
-  const low = n / strips;
-  let taller = n - strips * low;
-  for (let strip = 0; strip < strips; strip++) {
-    const height = taller > 0 ? low + 1 : low;
-    taller--;
-    for (let c: usize = 0; c < (<usize>channels) << 2; c += 32) {
-      multiplyOuter(height, 1, tiles, g, lda, 0, v + c, ldb, 0, d + c, ldb);
-    }
-    g += (<usize>height) << 2;
-    d += <usize>height * ldb;
   }
 }
 

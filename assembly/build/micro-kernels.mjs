@@ -13,11 +13,12 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Steps of k per turn of the loop: over one panel, over two, over the four of a lone row, and pixels of an outer product. */
+/** Steps of k per turn of the loop: over one panel, over two, over the four of a lone row; pixels of an outer product with one panel's columns, with two. */
 const UNROLL = 8;
 const PAIR_UNROLL = 4;
 const WIDE_UNROLL = 4;
 const OUTER_UNROLL = 4;
+const PAIR_OUTER_UNROLL = 2;
 const TALLEST = 6;
 /**
  * Independent sums per element. A multiply-add takes four cycles and two start per cycle, so eight accumulators keep it busy; an
@@ -202,67 +203,82 @@ ${lines([
 }
 
 /** One pixel of an outer product; its borders serve as in `step`. */
-function outerStep(rows, u) {
+function outerStep(rows, quarters, u) {
+  const inner = quarters === 2 && rows > 4;
   return [
-    'b0 = v128.load(b);',
-    'b1 = v128.load(b, 16);',
+    range(quarters).map((q) => `b${q} = v128.load(b, ${16 * q});`),
     range(rows).map((row) => [
       `s = v128.load32_splat(a, ${4 * row});`,
-      range(2).map((half) => `c${row}${half} = madd(s, b${half}, c${row}${half});`),
-      rows > 4 && (row === 1 || row === 3) ? `if (left == ${-1 - 2 * u - (row >> 1)}) break;` : '',
+      range(quarters).map((q) => `c${row}${q} = madd(s, b${q}, c${row}${q});`),
+      inner && (row === 1 || row === 3) ? `if (left == ${-1 - 2 * u - (row >> 1)}) break;` : '',
     ]),
     'a += lda;',
     'b += ldb;',
   ];
 }
 
+const OUTER_PARAMETERS =
+  'runs: i32, m: i32, a: usize, lda: usize, jumpA: usize, b: usize, ldb: usize, jumpB: usize, c: usize, ldc: usize,';
+
 /** Sum of outer products, for weight gradients: both operands advance by pixels, nothing is transposed. */
-function outer(rows) {
+function outer(rows, columns, name) {
+  const quarters = columns / 4;
+  const unroll = columns > 8 ? PAIR_OUTER_UNROLL : OUTER_UNROLL;
   const accumulators = (make) =>
-    range(rows).map((row) => [row ? 'at += ldc;' : 'at = c;', range(2).map((half) => make(row, half))]);
+    range(rows).map((row) => [row ? 'at += ldc;' : 'at = c;', range(quarters).map((q) => make(row, q))]);
   return `
-/** ${rows} k x 8 output channels. */
-function outer${rows}(
-  runs: i32, m: i32, a: usize, lda: usize, jumpA: usize, b: usize, ldb: usize, jumpB: usize, c: usize, ldc: usize,
+/** ${rows} k x ${columns} output channels. */
+function ${name}(
+  ${OUTER_PARAMETERS}
 ): void {
 ${lines([
   'let at: usize;',
-  accumulators((row, half) => `let c${row}${half} = v128.load(at, ${16 * half});`),
-  'let b0: v128, b1: v128, s: v128;',
+  accumulators((row, q) => `let c${row}${q} = v128.load(at, ${16 * q});`),
+  `let ${range(quarters)
+    .map((q) => `b${q}: v128, `)
+    .join('')}s: v128;`,
   'do {',
   indent([
     'let left = m;',
     'while (left > 0) {',
     indent([
-      range(OUTER_UNROLL).map((u) => [outerStep(rows, u), u < OUTER_UNROLL - 1 ? `if (left == ${u + 1}) break;` : '']),
-      `left -= ${OUTER_UNROLL};`,
+      range(unroll).map((u) => [outerStep(rows, quarters, u), u < unroll - 1 ? `if (left == ${u + 1}) break;` : '']),
+      `left -= ${unroll};`,
     ]),
     '}',
     'a += jumpA;',
     'b += jumpB;',
   ]),
   '} while (--runs > 0);',
-  accumulators((row, half) => `v128.store(at, c${row}${half}, ${16 * half});`),
+  accumulators((row, q) => `v128.store(at, c${row}${q}, ${16 * q});`),
 ])}
 }
 `;
 }
 
-function outerDispatch() {
-  const cases = range(TALLEST).map(
-    (i) => `    case ${i}: outer${i + 1}(runs, m, a, lda, jumpA, b, ldb, jumpB, c, ldc); break;`,
+/** The function that picks the kernel of a height. */
+function outerDispatch(name, kernel, heights, comment) {
+  const cases = heights.map(
+    (height) => `    case ${height - 1}: ${kernel}${height}(runs, m, a, lda, jumpA, b, ldb, jumpB, c, ldc); break;`,
   );
   return `
-/**
- * C[k, 0..7] += sum of a[k] * b[0..7] over \`runs\` (at least 1) runs of m pixels, for 1 to ${TALLEST} neighbouring k. a and b advance by
- * \`lda\` and \`ldb\` bytes per pixel, and by \`jumpA\` and \`jumpB\` more at the end of a run.
- */
-export function multiplyOuter(
+${comment}
+export function ${name}(
   rows: i32,
-  runs: i32, m: i32, a: usize, lda: usize, jumpA: usize, b: usize, ldb: usize, jumpB: usize, c: usize, ldc: usize,
+  ${OUTER_PARAMETERS}
 ): void {
   switch (rows - 1) {\n${cases.join('\n')}\n  }\n}\n`;
 }
+
+const OUTER_COMMENT = `/**
+ * C[k, 0..7] += sum of a[k] * b[0..7] over \`runs\` (at least 1) runs of m pixels, for 1 to ${TALLEST} neighbouring k. a and b advance by
+ * \`lda\` and \`ldb\` bytes per pixel, and by \`jumpA\` and \`jumpB\` more at the end of a run.
+ */`;
+const HEIGHTS = range(TALLEST).map((i) => i + 1);
+/** Lower ones are met at the ends of small weights only. */
+const WIDE_OUTER_HEIGHTS = HEIGHTS.slice(3);
+const WIDE_OUTER_COMMENT =
+  '/** The same for sixteen columns and 4 to 6 neighbouring k: for engines that pair vectors. */';
 
 const HEADER = `// Generated by assembly/build/micro-kernels.mjs.
 //
@@ -347,8 +363,10 @@ export function generateMicroKernels(root) {
     dispatch(),
     ...range(TALLEST).map((i) => tall(i + 1, 2, CHAINS_FUSED[i + 1], `wide${i + 1}`)),
     wideDispatch(),
-    ...range(TALLEST).map((i) => outer(i + 1)),
-    outerDispatch(),
+    ...HEIGHTS.map((height) => outer(height, 8, `outer${height}`)),
+    outerDispatch('multiplyOuter', 'outer', HEIGHTS, OUTER_COMMENT),
+    ...WIDE_OUTER_HEIGHTS.map((height) => outer(height, 16, `wideOuter${height}`)),
+    outerDispatch('multiplyWideOuter', 'wideOuter', WIDE_OUTER_HEIGHTS, WIDE_OUTER_COMMENT),
   ].join('');
   writeFileSync(join(folder, 'micro-kernels.ts'), text);
 }
