@@ -16,6 +16,7 @@ import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { multiplyBlock, multiplyPanels, NO_RESIDUAL, panelColumns, residualDistance, scratchRowBytes } from './gemm';
 import { panelBytes, transposeBlock } from './pack';
+import { storePair } from './vector';
 
 
 @unmanaged
@@ -367,8 +368,7 @@ function copyPixels(to: usize, toStride: usize, from: usize, fromStride: usize, 
     }
   } else if (count <= 8) {
     for (let i = 0; i < pixels; i++) {
-      v128.store(to, v128.load(from));
-      v128.store(to, v128.load(from, 16), 16);
+      storePair(to, v128.load(from), v128.load(from, 16));
       to += toStride;
       from += fromStride;
     }
@@ -391,10 +391,8 @@ function zeroPixels(to: usize, stride: usize, pixels: i32, count: i32): void {
 /** Copies `count` floats, rounded up to four. */
 export function copy(to: usize, from: usize, count: i32): void {
   for (; count > 12; count -= 16) {
-    v128.store(to, v128.load(from));
-    v128.store(to, v128.load(from, 16), 16);
-    v128.store(to, v128.load(from, 32), 32);
-    v128.store(to, v128.load(from, 48), 48);
+    storePair(to, v128.load(from), v128.load(from, 16));
+    storePair(to + 32, v128.load(from, 32), v128.load(from, 48));
     to += 64;
     from += 64;
   }
@@ -583,8 +581,7 @@ function spreadPatches(to: usize, panelStride: usize, from: usize, stride: usize
     let target = to;
     let patch = from;
     for (let panel = 0; panel < panels; panel++) {
-      v128.store(target, v128.load(patch));
-      v128.store(target, v128.load(patch, 16), 16);
+      storePair(target, v128.load(patch), v128.load(patch, 16));
       patch += 32;
       target += panelStride;
     }

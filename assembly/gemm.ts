@@ -18,7 +18,7 @@ import {
   row1x24,
   row1x32,
 } from './generated/micro-kernels';
-import { storeLanes } from './vector';
+import { storeLanes, storePair } from './vector';
 
 
 @unmanaged
@@ -81,8 +81,7 @@ function addResidual(rows: i32, init: usize, residual: usize, c: usize, ldc: usi
   for (; rows > 0; rows--) {
     const from = c + residual;
     if (columns >= 8) {
-      v128.store(c, f32x4.add(left, v128.load(from)));
-      v128.store(c, f32x4.add(right, v128.load(from, 16)), 16);
+      storePair(c, f32x4.add(left, v128.load(from)), f32x4.add(right, v128.load(from, 16)));
     } else {
       storeLanes(c, f32x4.add(left, v128.load(from)), columns);
       if (columns > 4) storeLanes(c + 16, f32x4.add(right, v128.load(from, 16)), columns - 4);

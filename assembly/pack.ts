@@ -7,7 +7,7 @@
 // B is any tensor in which k = (tap, channel) and n have strides, so one kernel serves B, B transposed, convolution weights in any
 // layout and order of taps, and weights turned around for the input gradient.
 import { Input, Output, Table } from './record';
-import { laneMask } from './vector';
+import { laneMask, storePair } from './vector';
 
 /** Bytes of a panel: the bias and k rows of eight floats. */
 // @ts-ignore: decorator
@@ -92,8 +92,7 @@ export function scalePanel(panel: usize, size: usize, factors: usize, count: i32
   const f1 = v128.and(v128.load(factors, 16), laneMask(count - 4));
   const end = panel + size;
   for (let row = panel + 32; row < end; row += 32) {
-    v128.store(row, f32x4.mul(v128.load(row), f0));
-    v128.store(row, f32x4.mul(v128.load(row, 16), f1), 16);
+    storePair(row, f32x4.mul(v128.load(row), f0), f32x4.mul(v128.load(row, 16), f1));
   }
 }
 
@@ -132,8 +131,7 @@ export function packPanel(args: PanelSource, to: usize, from: usize, columns: i3
 /** Eight neighbouring floats of every channel. */
 function copyEight(to: usize, from: usize, channels: i32, stride: usize): void {
   for (let c = 0; c < channels; c++) {
-    v128.store(to, v128.load(from));
-    v128.store(to, v128.load(from, 16), 16);
+    storePair(to, v128.load(from), v128.load(from, 16));
     to += 32;
     from += stride;
   }
@@ -154,14 +152,10 @@ function copyThirtyTwo(to0: usize, size: usize, from: usize, channels: i32, stri
   let to2 = to1 + size;
   let to3 = to2 + size;
   for (let c = 0; c < channels; c++) {
-    v128.store(to0, v128.load(from));
-    v128.store(to0, v128.load(from, 16), 16);
-    v128.store(to1, v128.load(from, 32));
-    v128.store(to1, v128.load(from, 48), 16);
-    v128.store(to2, v128.load(from, 64));
-    v128.store(to2, v128.load(from, 80), 16);
-    v128.store(to3, v128.load(from, 96));
-    v128.store(to3, v128.load(from, 112), 16);
+    storePair(to0, v128.load(from), v128.load(from, 16));
+    storePair(to1, v128.load(from, 32), v128.load(from, 48));
+    storePair(to2, v128.load(from, 64), v128.load(from, 80));
+    storePair(to3, v128.load(from, 96), v128.load(from, 112));
     to0 += 32;
     to1 += 32;
     to2 += 32;

@@ -31,6 +31,14 @@ export function sumLanes(x: v128): f32 {
   return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1);
 }
 
+/** Stores eight floats. Both halves are there before the first is stored, which lets 256-bit mode take them as one. */
+// @ts-ignore: decorator
+@inline
+export function storePair(address: usize, left: v128, right: v128): void {
+  v128.store(address, left);
+  v128.store(address, right, 16);
+}
+
 /** Stores the first `count` (1 to 4) lanes. Loads may run past a buffer's end (64 bytes of slack), stores never do. */
 // @ts-ignore: decorator
 @inline

@@ -164,8 +164,10 @@ ${lines([
 /** One row times several neighbouring panels: a row has two chains only, so a lone panel would wait for every sum. */
 function wide(panels) {
   const chains = range(panels);
+  const value = (p, half) => `clamp(c${p}${half}, low, high)`;
+  const storePanel = (p) => range(2).map((half) => `v128.store(c, ${value(p, half)}, ${32 * p + 16 * half});`);
   return `
-/** 1 row x ${8 * panels} columns: ${panels} panels, \`ldb\` bytes apart; \`init\` steps from one panel's columns to the next by \`ldi\`. */
+/** 1 row x ${8 * panels} columns: ${panels} panels, \`ldb\` bytes apart; \`init\` steps from one panel's columns to the next by \`ldi\`. All panels but the last are stored whole. */
 export function row1x${8 * panels}(
   k: i32, a: usize, b: usize, ldb: usize, init: usize, ldi: usize, c: usize, columns: i32, lo: f32, hi: f32,
 ): void {
@@ -193,10 +195,14 @@ ${lines([
   '}',
   'const low = f32x4.splat(lo);',
   'const high = f32x4.splat(hi);',
-  chains.map(
-    (p) =>
-      `storeRow(c, clamp(c${p}0, low, high), clamp(c${p}1, low, high), columns${p ? ` - ${8 * p}` : ''}, ${32 * p});`,
-  ),
+  chains.slice(0, -1).map((p) => storePanel(p)),
+  `if (columns >= ${8 * panels}) {`,
+  indent(storePanel(panels - 1)),
+  '} else {',
+  indent([
+    `storeRest(c + ${32 * (panels - 1)}, ${[0, 1].map((half) => value(panels - 1, half)).join(', ')}, columns - ${8 * (panels - 1)});`,
+  ]),
+  '}',
 ])}
 }
 `;
@@ -300,9 +306,9 @@ export function runJump(k: i32, distance: usize): usize {
 
 // @ts-ignore: decorator
 @inline
-function storeRow(c: usize, left: v128, right: v128, columns: i32, offset: usize = 0): void {
-  storeLanes(c + offset, left, columns);
-  if (columns > 4) storeLanes(c + offset + 16, right, columns - 4);
+function storeRow(c: usize, left: v128, right: v128, columns: i32): void {
+  storeLanes(c, left, columns);
+  if (columns > 4) storeLanes(c + 16, right, columns - 4);
 }
 
 function storeRest(c: usize, left: v128, right: v128, columns: i32): void {
