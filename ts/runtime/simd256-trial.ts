@@ -17,9 +17,9 @@ export const PATIENCE_MILLISECONDS = 400;
 
 /** The product that is timed: 60 rows x 64 columns. */
 const TIMED = { m: 60, n: 64, k: 256 };
-/** Those that are compared: strips of every height, k that ends inside a turn of the loop, a pair of panels and the rest of one. */
+/** Those that are compared: strips of every height, k that ends inside a turn of the loop, a pair of panels, its rest, and the rest of one. */
 const HEIGHTS = [1, 2, 3, 4, 5, 6];
-const WIDTHS = [23, 31];
+const WIDTHS = [15, 23, 31];
 const DEPTH = 83;
 /** A convolution with three runs of k. */
 const RUNS = 3;
