@@ -40,7 +40,7 @@ export interface InitOptions {
   build?: 'auto' | Build | undefined;
   /**
    * Lets V8 pair 128-bit operations into 256-bit ones: Node 24 or later on x64. It sets a flag of V8 that is experimental and holds
-   * for the whole process. Checked at start (0.1 s); where results or speed are not there, the ordinary kernels run, and
+   * for the whole process. Checked at start (0.2 s); where results or speed are not there, the ordinary kernels run, and
    * `engineInfo()` says why. Default false.
    */
   experimentalSimd256?: boolean | undefined;

@@ -36,7 +36,7 @@ export type Trial = { readonly module: WebAssembly.Module } | { readonly reason:
 
 /**
  * Sets the flag and compares engines made from the same bytes before and after; clears it again if the second is not the same and
- * faster. `start` makes an engine of one thread that takes two panels at a time if `wide`. Takes about 0.1 s.
+ * faster. `start` makes an engine of one thread that takes two panels at a time if `wide`. Takes about 0.2 s.
  */
 export async function tryPairing(
   bytes: Uint8Array<ArrayBuffer>,
