@@ -148,20 +148,22 @@ class Chooser {
     return x!.storage.state === 'planned' && call.inputs[1]!.storage.state !== 'planned';
   }
 
-  /** Times the candidates. One that is clearly behind after its first run is not run again. */
+  /** Times the candidates in turn, so that a slow spell of the machine meets all of them. One must clearly beat those before it. */
   #fastest(call: OpCall, candidates: readonly Conv2dAlgorithm[]): Conv2dAlgorithm {
-    let best: { algorithm: Conv2dAlgorithm; time: number; trial: Trial } | null = null;
-    for (const algorithm of candidates) {
-      const trial = new Trial(this.#chain(withAlgorithm(call, algorithm)), varying(call));
-      const time = leastTime(trial, best?.time ?? Number.POSITIVE_INFINITY);
-      if (best && best.time <= time) trial.dispose();
-      else {
-        best?.trial.dispose();
-        best = { algorithm, time, trial };
-      }
+    const contest = candidates.map((algorithm) => ({
+      algorithm,
+      trial: new Trial(this.#chain(withAlgorithm(call, algorithm)), varying(call)),
+      time: Number.POSITIVE_INFINITY,
+    }));
+    for (let round = 0; round < ROUNDS; round++) {
+      const least = Math.min(...contest.map(({ time }) => time));
+      for (const each of contest)
+        if (round < 1 || each.time < HOPELESS * least) each.time = Math.min(each.time, each.trial.time());
     }
-    this.#kept.push(best!.trial);
-    return best!.algorithm;
+    const best = contest.reduce((leader, each) => (each.time < CLEARLY * leader.time ? each : leader));
+    for (const { trial } of contest) if (trial !== best.trial) trial.dispose();
+    this.#kept.push(best.trial);
+    return best.algorithm;
   }
 
   /** The algorithm itself, or, if it is too far off on these weights, the next one that is not. */
@@ -218,16 +220,11 @@ function varying({ inputs }: OpCall): Tensor[] {
   return residual && residual.storage !== x!.storage ? [x!, residual] : [x!];
 }
 
-const RUNS = 3;
-/** A first run, which also warms up, so much slower than the best of another algorithm ends the contest. */
+const ROUNDS = 4;
+/** A first run, which also warms up, so much slower than that of another algorithm ends the contest for it. */
 const HOPELESS = 1.6;
-
-/** Milliseconds of the fastest run. */
-function leastTime(trial: Trial, toBeat: number): number {
-  let best = trial.time();
-  for (let run = 0; run < RUNS && best < HOPELESS * toBeat; run++) best = Math.min(best, trial.time());
-  return best;
-}
+/** Share of the time of a likelier algorithm that another one must stay below to be taken. */
+const CLEARLY = 0.95;
 
 /** Multiply-adds of a sample on which exactness is checked, about. */
 const SAMPLE_MACS = 5e6;
