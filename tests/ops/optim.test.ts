@@ -346,15 +346,14 @@ describe('state dictionaries', () => {
     expect(() => optimizer.loadStateDict({} as never)).toThrow(/Adam: expected what stateDict\(\) returns/);
   });
 
+  // Loading that walked over the steps would never end.
   test('from very long trainings load at once', () => {
     for (const step of [3e8, 1e12, Number.MAX_SAFE_INTEGER])
       for (const betas of [undefined, [1 - 2 ** -53, 1 - 2 ** -53] as const]) {
         const parameter = leaf([1]);
         const optimizer = new Adam([parameter], { lr: 0.1, betas });
-        const before = performance.now();
         const saved = { step, expAvg: tensor([1]), expAvgSq: tensor([1]) };
         optimizer.loadStateDict({ state: { 0: saved }, paramGroups: [{ params: [0] }] });
-        expect(performance.now() - before).toBeLessThan(500);
         assignGradient(parameter, tensor([1]));
         optimizer.step();
         expect(Number.isFinite(data(parameter)[0])).toBe(true);
@@ -380,29 +379,29 @@ describe('gradients that are denormal, or have denormal squares,', () => {
     Adam: (w: Tensor) => new Adam([w]),
   };
 
-  /** Least milliseconds of a step, over many. */
-  const least = (update: UpdateStep): number => {
-    let best = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < 60; i++) {
-      const start = performance.now();
-      update.run();
-      best = Math.min(best, performance.now() - start);
-    }
-    return best;
+  /** Milliseconds of one step. */
+  const timed = (update: UpdateStep): number => {
+    const start = performance.now();
+    update.run();
+    return performance.now() - start;
   };
 
   for (const [name, maker] of Object.entries(makers))
-    test(`are as fast as others with ${name}`, { retry: 3 }, () => {
-      const times = [1e-3, 1e-20, 1e-40].map((value) => {
+    test(`are as fast as others with ${name}`, () => {
+      const parameters = [1e-3, 1e-20, 1e-40].map((value) => {
         const parameter = leaf(new Float32Array(100_000));
         assignGradient(parameter, full([100_000], value));
-        const update = new UpdateStep(maker(parameter));
-        const time = least(update);
-        update.dispose();
-        if (value === 1e-40) expect(data(parameter).every((w) => w === 0)).toBe(true);
-        return time;
+        return parameter;
       });
-      expect(Math.max(times[1]!, times[2]!)).toBeLessThan(1.6 * times[0]!);
+      const updates = parameters.map((parameter) => new UpdateStep(maker(parameter)));
+      // Arithmetic on denormals takes 10 to 100 times as long. The least of interleaved steps, as many as it takes on a busy machine.
+      const least = updates.map(() => Number.POSITIVE_INFINITY);
+      const isSlow = (): boolean => Math.max(least[1]!, least[2]!) > 4 * least[0]!;
+      for (let round = 0; round < 20 || (round < 5000 && isSlow()); round++)
+        for (const [i, update] of updates.entries()) least[i] = Math.min(least[i]!, timed(update));
+      for (const update of updates) update.dispose();
+      expect(isSlow()).toBe(false);
+      expect(data(parameters[2]!).every((w) => w === 0)).toBe(true);
     });
 });
 

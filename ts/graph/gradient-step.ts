@@ -9,13 +9,13 @@ import type { OpCall } from '../tensor/op.ts';
 import { isDense } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { type Captured, capture, type InputSpec, inputSpec, sameSpec } from './capture.ts';
-import { isAccumulation, writeGradientsInPlace } from './direct-gradients.ts';
 import { fitIntoMemory } from './memory-limit.ts';
+import { isAccumulation, writeGradientsInPlace } from './passes/direct-gradients.ts';
+import { dropUnused } from './passes/drop-unused.ts';
 import { fuseNorms } from './passes/fuse-norms.ts';
 import { type Plan, planOf, type Timing } from './plan.ts';
 import { type Profile, profileOf } from './profile.ts';
 import { Program } from './program.ts';
-import { dropUnused } from './unused.ts';
 
 /** What a captured step needs of an optimiser. */
 export interface StepOptimizer {

@@ -4,6 +4,7 @@ import type { OpCall } from '../tensor/op.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type AlgorithmOptions, type Algorithms, chooseAlgorithms } from './choose-algorithms.ts';
 import { dropIdentities } from './passes/drop-identities.ts';
+import { dropUnused } from './passes/drop-unused.ts';
 import type { Pass } from './passes/flow.ts';
 import { foldBatchNorm } from './passes/fold-batch-norm.ts';
 import { foldFlatten } from './passes/fold-flatten.ts';
@@ -12,7 +13,6 @@ import { fuseResiduals } from './passes/fuse-residuals.ts';
 import { type Plan, planOf, type Timing } from './plan.ts';
 import { type Profile, profileOf } from './profile.ts';
 import { Program } from './program.ts';
-import { dropUnused } from './unused.ts';
 
 /** How a program for inference is made. */
 export interface InferenceSettings extends AlgorithmOptions {

@@ -4,10 +4,10 @@ import type { Storage } from '../runtime/storage.ts';
 import { CommandList } from '../tensor/apply.ts';
 import type { OpCall } from '../tensor/op.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { Checkpoints } from './passes/recompute.ts';
 import { planOf } from './plan.ts';
 import { placedBytes } from './planner.ts';
 import type { Program } from './program.ts';
-import { Checkpoints } from './recompute.ts';
 
 /** A call of the model: numbers of the storages that it reads and makes, bytes that it needs while it runs, nanoseconds. */
 interface ModelCall {

@@ -4,8 +4,8 @@ import { Storage } from '../runtime/storage.ts';
 import { discard } from '../tensor/lifetime.ts';
 import type { OpCall } from '../tensor/op.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { Mover } from './passes/places.ts';
 import { Program } from './program.ts';
-import { Mover } from './rewrite.ts';
 
 /** The calls that compute operands of a call from parameters alone, then the call itself. */
 export type Chain = readonly OpCall[];

@@ -3,8 +3,9 @@
 import type { Storage } from '../../runtime/storage.ts';
 import type { OpCall, Operand } from '../../tensor/op.ts';
 import { Tensor } from '../../tensor/tensor.ts';
-import { Flow, samePlaces } from './flow.ts';
+import { Flow } from './flow.ts';
 import { isBounded } from './operands.ts';
+import { samePlaces } from './places.ts';
 
 const POOLING = new Set(['maxPool2d', 'avgPool2d', 'adaptiveAvgPool2d']);
 

@@ -9,8 +9,9 @@ import { add, div, mul, sub } from '../../ops/elementwise.ts';
 import { sqrt } from '../../ops/unary.ts';
 import type { OpCall, Operand } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { Flow, fillsStorage, inStorageOf, samePlaces } from './flow.ts';
+import { Flow } from './flow.ts';
 import { isBounded, RESIDUAL, SCALE } from './operands.ts';
+import { fillsStorage, inStorage, samePlaces } from './places.ts';
 import { record } from './record.ts';
 
 /** The calls with normalisations folded where a convolution comes before and nobody else reads it. */
@@ -48,5 +49,8 @@ function fold(convolution: OpCall, norm: OpCall): OpCall[] {
     return { scale, bias: beta ? add(beta, shift) : shift };
   });
   const inputs = [x!, weight!, result.bias, null, result.scale];
-  return [...calls, { ...convolution, inputs, outputs: [inStorageOf(convolution.outputs[0]!, norm.outputs[0]!)] }];
+  return [
+    ...calls,
+    { ...convolution, inputs, outputs: [inStorage(convolution.outputs[0]!, norm.outputs[0]!.storage)] },
+  ];
 }

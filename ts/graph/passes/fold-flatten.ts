@@ -5,7 +5,8 @@ import type { MatmulGeometry } from '../../ops/matmul.ts';
 import type { OpCall } from '../../tensor/op.ts';
 import { isChannelsLast, isContiguous } from '../../tensor/shape.ts';
 import { Tensor } from '../../tensor/tensor.ts';
-import { Flow, fillsStorage } from './flow.ts';
+import { Flow } from './flow.ts';
+import { fillsStorage } from './places.ts';
 
 /** The calls with layout copies before dense layers folded into their weights. */
 export function foldFlatten(calls: readonly OpCall[], outputs: readonly Tensor[]): OpCall[] {

@@ -2,8 +2,9 @@
 // where views lie between the two. The clamp happens in registers either way, so the bits do not change.
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { Flow, fillsStorage, inStorageOf, samePlaces } from './flow.ts';
+import { Flow } from './flow.ts';
 import type { Bounds } from './operands.ts';
+import { fillsStorage, inStorage, samePlaces } from './places.ts';
 
 /** Ops that clamp what they write. */
 const CLAMPING = new Set(['conv2d', 'linear', 'matmul', 'batchNormEval']);
@@ -36,7 +37,7 @@ export function fuseClamps(calls: readonly OpCall[], outputs: readonly Tensor[])
     const [y] = before.outputs;
     if (!fillsStorage(y!)) continue;
     const geometry = { ...(before.geometry as Bounds), ...compose(before.geometry as Bounds, bounds) };
-    fused.set(root, { ...before, geometry, outputs: [inStorageOf(y!, call.outputs[0]!)] });
+    fused.set(root, { ...before, geometry, outputs: [inStorage(y!, call.outputs[0]!.storage)] });
     gone.set(call, root);
   }
   return calls.filter((call) => !gone.has(call)).map((call) => fused.get(call) ?? call);

@@ -4,7 +4,8 @@
 import type { BatchNormBackwardGeometry, BatchNormGeometry } from '../../ops/batch-norm.ts';
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { Flow, inStorageOf, samePlaces } from './flow.ts';
+import { Flow } from './flow.ts';
+import { inStorage, samePlaces } from './places.ts';
 
 /** Where batchNorm takes the residual among its operands x, weight, bias, residual. */
 const RESIDUAL = 3;
@@ -54,7 +55,7 @@ function fuseForward(calls: readonly OpCall[], outputs: readonly Tensor[]): read
   const extend = (root: OpCall, by: OpCall, change: (norm: OpCall) => OpCall): void => {
     const norm = fused.get(root) ?? root;
     const [y, ...moments] = norm.outputs;
-    fused.set(root, { ...change(norm), outputs: [inStorageOf(y!, by.outputs[0]!), ...moments] });
+    fused.set(root, { ...change(norm), outputs: [inStorage(y!, by.outputs[0]!.storage), ...moments] });
     gone.set(by, root);
   };
   for (const call of calls) {
@@ -81,7 +82,7 @@ function fuseForward(calls: readonly OpCall[], outputs: readonly Tensor[]): read
     extend(later.root, call, (before) => ({
       ...before,
       inputs: before.inputs.map((input, i) =>
-        i === RESIDUAL ? inStorageOf(before.outputs[0]!, later.residual) : input,
+        i === RESIDUAL ? inStorage(before.outputs[0]!, later.residual.storage) : input,
       ),
     }));
   }

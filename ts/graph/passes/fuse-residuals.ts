@@ -3,8 +3,9 @@
 // results move by rounding, 1e-6 of the largest at most.
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { Flow, fillsStorage, inStorageOf, samePlaces } from './flow.ts';
+import { Flow } from './flow.ts';
 import { isBounded, RESIDUAL } from './operands.ts';
+import { fillsStorage, inStorage, samePlaces } from './places.ts';
 
 /** The calls with additions fused. */
 export function fuseResiduals(calls: readonly OpCall[], outputs: readonly Tensor[]): readonly OpCall[] {
@@ -45,6 +46,6 @@ function openConvolution(flow: Flow, summand: Tensor, addition: OpCall): OpCall 
 function withResidual(convolution: OpCall, residual: Tensor, sum: Tensor): OpCall {
   const [y] = convolution.outputs as [Tensor];
   const [x, weight, bias, , scale] = convolution.inputs;
-  const inputs = [x!, weight!, bias ?? null, inStorageOf(y, residual), scale ?? null];
-  return { ...convolution, inputs, outputs: [inStorageOf(y, sum)] };
+  const inputs = [x!, weight!, bias ?? null, inStorage(y, residual.storage), scale ?? null];
+  return { ...convolution, inputs, outputs: [inStorage(y, sum.storage)] };
 }

@@ -3,10 +3,11 @@
 // change something (running statistics, the generator's counter) are never repeated; a mask of dropout follows from the counter
 // that its forward call saved.
 // Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
-import { Storage } from '../runtime/storage.ts';
-import type { OpCall } from '../tensor/op.ts';
-import type { Tensor } from '../tensor/tensor.ts';
-import { Mover, type Touches, touchesOf } from './rewrite.ts';
+import { Storage } from '../../runtime/storage.ts';
+import type { OpCall } from '../../tensor/op.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+import { Mover } from './places.ts';
+import { type Touches, touchesOf } from './touches.ts';
 
 /** A list of op calls seen as forward and backward pass: which activations can be computed again, and what that would need. */
 export class Checkpoints {

@@ -1,7 +1,7 @@
 // A pass over op calls: what nobody reads is not computed.
-import type { Storage } from '../runtime/storage.ts';
-import type { OpCall } from '../tensor/op.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import type { Storage } from '../../runtime/storage.ts';
+import type { OpCall } from '../../tensor/op.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
 
 /** Returns the calls that results or changes in place depend on. */
 export function dropUnused(calls: readonly OpCall[], results: readonly Tensor[]): OpCall[] {

@@ -1,10 +1,11 @@
 // A pass over training steps whose gradients start absent: what would be copied into a gradient's buffer is computed there.
 // `accumulateGrad` on an absent gradient is a copy, so the bits stay.
-import { accumulateGradOp, markGradientsOp } from '../autograd/gradient.ts';
-import type { Storage } from '../runtime/storage.ts';
-import type { OpCall } from '../tensor/op.ts';
-import type { Tensor } from '../tensor/tensor.ts';
-import { Mover, type Touches, touchesOf } from './rewrite.ts';
+import { accumulateGradOp, markGradientsOp } from '../../autograd/gradient.ts';
+import type { Storage } from '../../runtime/storage.ts';
+import type { OpCall } from '../../tensor/op.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+import { Mover } from './places.ts';
+import { type Touches, touchesOf } from './touches.ts';
 
 /** Whether a call adds to a gradient: inputs are its buffer, its flag, and what is added. */
 export function isAccumulation(call: OpCall): boolean {
