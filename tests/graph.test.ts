@@ -262,6 +262,7 @@ describe('a captured step', () => {
     net[0] = fresh;
     step(x);
     expect(fresh.weight.grad).not.toBeNull();
+    expect(step.plan!.layers.filter(({ op }) => op === 'linear')).toHaveLength(1);
     const w = tensor([[1, 2]], { requiresGrad: true });
     const product = captureStep((a: Tensor) => a.matmul(w.transpose(0, 1)).sum().add(net.forward(a).sum()));
     product(x);

@@ -135,8 +135,17 @@ export class GradientStep {
 
   #entry(specs: readonly InputSpec[]): Entry {
     let entry = this.#entries.find((each) => matches(each, specs));
-    if (!entry) this.#entries.push((entry = this.#capture(specs)));
+    if (entry) return entry;
+    this.#dropReplaced();
+    this.#entries.push((entry = this.#capture(specs)));
     return entry;
+  }
+
+  /** Forgets what was captured with layers or parameters that have been replaced: its programs would pin them. */
+  #dropReplaced(): void {
+    const gone = this.#entries.filter(({ captured }) => !captured.hasSameParts());
+    for (const { programs } of gone) for (const program of programs.values()) program.dispose();
+    this.#entries = this.#entries.filter((entry) => !gone.includes(entry));
   }
 
   #capture(specs: readonly InputSpec[]): Entry {

@@ -3,7 +3,7 @@
 //
 //   y[n, o, i, j] = b[o] + sum over c, r, s of x[n, c, i stride + r dilation - top, j stride + s dilation - left] w[o, c, r, s]
 //
-// All three are matrix products (conv2d-product.ts, conv2d-weight-grad.ts). Images are read and written channels-last; a tensor
+// All three are matrix products, sums per channel or Winograd's (conv2d-emitters.ts), as conv2d-algorithm.ts chooses. Images are read and written channels-last; a tensor
 // in another layout is copied first.
 import { apply } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
@@ -209,6 +209,9 @@ const OPTIONS = ['stride', 'padding', 'dilation', 'groups'];
 /**
  * Two-dimensional cross-correlation: input [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or null, to [N,O,OH,OW] with
  * OH = floor((H + top + bottom - dilation (KH - 1) - 1) / stride) + 1, OW alike. Source: torch.nn.functional.conv2d.
+ *
+ * Where it is faster, 3 x 3 with stride 1 is computed by Winograd's algorithm: rounding is about 1e-6 of the largest result, and a NaN
+ * or an infinity in the input spoils every tile of 4 x 4 outputs that reads it. `init({ winograd: false })` turns that off.
  *
  * @throws RangeError for shapes that do not fit, a stride or dilation below 1, negative padding, a kernel larger than the padded
  *   input, 'same' with a stride; TypeError for other dtypes and unknown options
