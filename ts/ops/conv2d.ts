@@ -3,8 +3,8 @@
 //
 //   y[n, o, i, j] = b[o] + sum over c, r, s of x[n, c, i stride + r dilation - top, j stride + s dilation - left] w[o, c, r, s]
 //
-// All three are matrix products, sums per channel or Winograd's (conv2d-emitters.ts), as conv2d-algorithm.ts chooses. Images are read and written channels-last; a tensor
-// in another layout is copied first.
+// All three are matrix products, sums per channel or Winograd's (conv2d-emitters.ts), as conv2d-algorithm.ts chooses. Images are
+// read and written channels-last; a tensor in another layout is copied first.
 import { apply } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Op, Operand } from '../tensor/op.ts';
