@@ -10,7 +10,7 @@ import { Input, Output } from './record';
 import { scratch } from './control';
 import { zero } from './convolution';
 import { addOuterProducts } from './gemm';
-import { BLOCK_BYTES, WINOGRAD_CHUNK, columnsOfTaps6, rowsOfTaps6 } from './generated/winograd-transforms';
+import { BLOCK_BYTES, WINOGRAD_CHUNK, columnsOfTaps6to3, rowsOfTaps6to3 } from './generated/winograd-transforms';
 import { storeLanes } from './vector';
 import {
   GRADIENT_6,
@@ -122,13 +122,13 @@ function storeTaps(d: usize, plane: usize, channels: i32, to: usize, tap: usize,
   for (let c = 0; c < whole; c += WINOGRAD_CHUNK) {
     const offset = (<usize>c) << 2;
     const pairs = min(WINOGRAD_CHUNK, whole - c) >> 3;
-    columnsOfTaps6(d + offset, plane, block, pairs);
-    rowsOfTaps6(block, to + offset, tap, pairs);
+    columnsOfTaps6to3(d + offset, plane, block, pairs);
+    rowsOfTaps6to3(block, to + offset, tap, pairs);
   }
   if (rest == 0) return;
-  columnsOfTaps6(d + ((<usize>whole) << 2), plane, block, 1);
+  columnsOfTaps6to3(d + ((<usize>whole) << 2), plane, block, 1);
   const taps = block + BLOCK_BYTES;
-  rowsOfTaps6(block, taps, 32, 1);
+  rowsOfTaps6to3(block, taps, 32, 1);
   to += (<usize>whole) << 2;
   for (let t = 0; t < 9; t++) {
     const from = taps + ((<usize>t) << 5);

@@ -7,10 +7,12 @@ import {
   BLOCK_BYTES,
   BLOCK_COLUMN,
   WINOGRAD_CHUNK,
-  columnsOfWeight4,
-  columnsOfWeight6,
-  rowsOfWeight4,
-  rowsOfWeight6,
+  columnsOfWeight3to4,
+  columnsOfWeight3to6,
+  columnsOfWeight5to6,
+  rowsOfWeight3to4,
+  rowsOfWeight3to6,
+  rowsOfWeight5to6,
 } from './generated/winograd-transforms';
 import { PanelSource, packPanel, panelBytes, scalePanel } from './pack';
 
@@ -22,7 +24,7 @@ export class WinogradWeightArgs {
   w: Input;
   /** n factors of the output channels, or address 0. */
   scale: Input;
-  /** The nine taps; as in PanelSource. */
+  /** The r x r taps, 9 or 25; as in PanelSource. */
   taps: Table;
   tapCount: i32;
   channels: i32;
@@ -33,7 +35,7 @@ export class WinogradWeightArgs {
   alpha: i32;
 }
 
-/** Tiles: ceil(n / 8). Scratch per lane: the block between the passes (WINOGRAD_BLOCK bytes), then 9 x channels x 8 floats. */
+/** Tiles: ceil(n / 8). Scratch per lane: the block between the passes (WINOGRAD_BLOCK bytes), then tapCount x channels x 8 floats. */
 export function winogradWeight(args: WinogradWeightArgs, first: i32, last: i32, lane: i32): void {
   const block = scratch(lane);
   const gathered = block + BLOCK_BYTES;
@@ -43,7 +45,7 @@ export function winogradWeight(args: WinogradWeightArgs, first: i32, last: i32, 
     packPanel(source, gathered, args.w + ((<usize>(8 * panel * args.strideN)) << 2), columns);
     if (args.scale) {
       // Without the head that panels have.
-      const size = (<usize>(9 * args.channels)) << 5;
+      const size = (<usize>(args.tapCount * args.channels)) << 5;
       scalePanel(gathered - 32, size + 32, args.scale + ((<usize>panel) << 5), columns);
     }
     transformPanel(args, gathered, args.u + <usize>panel * panelBytes(args.channels), block);
@@ -53,7 +55,7 @@ export function winogradWeight(args: WinogradWeightArgs, first: i32, last: i32, 
 /** Bytes of the block between the passes. */
 export const WINOGRAD_BLOCK: i32 = 4608;
 
-/** Nine taps of one panel to its place in every matrix. */
+/** The taps of one panel to its place in every matrix. */
 function transformPanel(args: WinogradWeightArgs, from: usize, to: usize, block: usize): void {
   const tap = (<usize>args.channels) << 5;
   const plane = (<usize>args.uPlane) << 2;
@@ -62,12 +64,15 @@ function transformPanel(args: WinogradWeightArgs, from: usize, to: usize, block:
   // Rows of eight follow one another on both sides: four of them are a chunk.
   for (let c = 0; c < args.channels; c += WINOGRAD_CHUNK >> 3) {
     const rows = min(WINOGRAD_CHUNK >> 3, args.channels - c);
-    if (args.alpha == 6) {
-      columnsOfWeight6(from, tap, block, rows);
-      rowsOfWeight6(block, to, plane, rows);
+    if (args.tapCount == 25) {
+      columnsOfWeight5to6(from, tap, block, rows);
+      rowsOfWeight5to6(block, to, plane, rows);
+    } else if (args.alpha == 6) {
+      columnsOfWeight3to6(from, tap, block, rows);
+      rowsOfWeight3to6(block, to, plane, rows);
     } else {
-      columnsOfWeight4(from, tap, block, rows);
-      rowsOfWeight4(block, to, plane, rows);
+      columnsOfWeight3to4(from, tap, block, rows);
+      rowsOfWeight3to4(block, to, plane, rows);
     }
     from += BLOCK_COLUMN;
     to += BLOCK_COLUMN;

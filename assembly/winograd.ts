@@ -1,5 +1,5 @@
-// Winograd convolution, 3 x 3 with step 1: alpha x alpha inputs give m x m outputs, m = alpha - 2, by alpha^2 multiplications where
-// the direct way needs 9 m^2.
+// Winograd convolution F(m x m, r x r) with step 1: alpha x alpha inputs, alpha = m + r - 1, give m x m outputs by alpha^2
+// multiplications where the direct way needs r^2 m^2. There are F(4x4, 3x3), F(2x2, 3x3) and F(2x2, 5x5).
 //
 //   y = A^T [ U * (B^T x B) ] A        U = G w G^T, made by winogradWeight
 //
@@ -18,14 +18,16 @@ import {
   BLOCK_COLUMN,
   BLOCK_ROW,
   WINOGRAD_CHUNK,
-  columnsOfGradient6,
+  columnsOfGradient4to6,
   columnsOfInput4,
   columnsOfInput6,
-  columnsOfOutput4,
-  columnsOfOutput6,
-  rowOfOutput4,
-  rowOfOutput6,
-  rowsOfGradient6,
+  columnsOfOutput4to2,
+  columnsOfOutput6to2,
+  columnsOfOutput6to4,
+  rowOfOutput4to2,
+  rowOfOutput6to2,
+  rowOfOutput6to4,
+  rowsOfGradient4to6,
   rowsOfInput4,
   rowsOfInput6,
 } from './generated/winograd-transforms';
@@ -68,8 +70,9 @@ export class WinogradArgs {
   top: i32;
   left: i32;
   images: i32;
-  /** 4 or 6. */
+  /** 6 or 4, and the side m of an output tile: 4 or 2. */
   alpha: i32;
+  side: i32;
   /** Output tiles per kernel tile. */
   block: i32;
   /** Output rows, columns and channels, and elements between neighbouring images, rows and columns. */
@@ -126,7 +129,7 @@ export function planeBytes(rows: i32, row: i32): usize {
  */
 export function winogradConvolve(args: WinogradArgs, first: i32, last: i32, lane: i32): void {
   const alpha = args.alpha;
-  const side = alpha - 2;
+  const side = args.side;
   const down = (args.rows + side - 1) / side;
   const across = (args.columns + side - 1) / side;
   const tiles = args.images * down * across;
@@ -201,8 +204,8 @@ export function transformTiles(
         columnsOfInput4(pointers, pixel, offset, first, last, block, pairs);
         rowsOfInput4(block, to, plane, pairs);
       } else {
-        columnsOfGradient6(pointers, pixel, offset, first, last, block, pairs);
-        rowsOfGradient6(block, to, plane, pairs);
+        columnsOfGradient4to6(pointers, pixel, offset, first, last, block, pairs);
+        rowsOfGradient4to6(block, to, plane, pairs);
       }
       to += row;
     }
@@ -269,7 +272,7 @@ function transformOutput(
   head: usize,
   m: usize,
 ): void {
-  const side = args.alpha - 2;
+  const side = args.side;
   const block = blockOf(head);
   const init = block + BLOCK_BYTES;
   const mPlane = planeBytes(args.block, transformedRow(args.nc));
@@ -280,8 +283,9 @@ function transformOutput(
     if (!args.residual) fillInit(args, n + c, channels, init);
     let from = m + ((<usize>c) << 2);
     for (let tile = start; tile < start + count; tile++) {
-      if (args.alpha == 6) columnsOfOutput6(from, mPlane, block, pairs);
-      else columnsOfOutput4(from, mPlane, block, pairs);
+      if (side == 4) columnsOfOutput6to4(from, mPlane, block, pairs);
+      else if (args.alpha == 6) columnsOfOutput6to2(from, mPlane, block, pairs);
+      else columnsOfOutput4to2(from, mPlane, block, pairs);
       const line = tile / across;
       const i = (line % down) * side;
       const j = (tile % across) * side;
@@ -320,12 +324,14 @@ function storeTile(
     if (args.residual) addResidual(args, offset, n, columns, channels, init);
     const y = args.y + ((<usize>offset) << 2);
     const y1 = columns > 1 ? y + pixel : drop;
-    if (args.alpha == 6) {
+    if (args.side == 4) {
       const y2 = columns > 2 ? y + 2 * pixel : drop;
       const y3 = columns > 3 ? y + 3 * pixel : drop;
-      rowOfOutput6(block, init, y, y1, y2, y3, args.lo, args.hi, whole);
+      rowOfOutput6to4(block, init, y, y1, y2, y3, args.lo, args.hi, whole);
+    } else if (args.alpha == 6) {
+      rowOfOutput6to2(block, init, y, y1, args.lo, args.hi, whole);
     } else {
-      rowOfOutput4(block, init, y, y1, args.lo, args.hi, whole);
+      rowOfOutput4to2(block, init, y, y1, args.lo, args.hi, whole);
     }
     if (rest) storeRest(args, block, init, y, columns, whole, rest, drop);
     block += BLOCK_ROW;
@@ -362,10 +368,12 @@ function storeRest(
 ): void {
   const done = (<usize>whole) << 5;
   const pixels = drop + 128;
-  if (args.alpha == 6) {
-    rowOfOutput6(block + done, init + done, pixels, pixels + 32, pixels + 64, pixels + 96, args.lo, args.hi, 1);
+  if (args.side == 4) {
+    rowOfOutput6to4(block + done, init + done, pixels, pixels + 32, pixels + 64, pixels + 96, args.lo, args.hi, 1);
+  } else if (args.alpha == 6) {
+    rowOfOutput6to2(block + done, init + done, pixels, pixels + 32, args.lo, args.hi, 1);
   } else {
-    rowOfOutput4(block + done, init + done, pixels, pixels + 32, args.lo, args.hi, 1);
+    rowOfOutput4to2(block + done, init + done, pixels, pixels + 32, args.lo, args.hi, 1);
   }
   for (let j = 0; j < columns; j++) {
     const from = pixels + ((<usize>j) << 5);

@@ -1,9 +1,9 @@
-// node bench/algorithms.mjs: every algorithm of 3 x 3 convolutions beside the others and the machine's peak, on one thread. The costs in
+// node bench/algorithms.mjs: every algorithm of convolutions beside the others and the machine's peak, on one thread. The costs in
 // ts/ops/conv2d-algorithm.ts were fitted to this.
 //
-//   node bench/algorithms.mjs [--build auto|simd|relaxed] [--batch 1,8] [--layers 64x56,512x7] [--direction forward,inputGrad,weightGrad]
+//   node bench/algorithms.mjs [--build auto|simd|relaxed] [--batch 1,8] [--layers 64x56,64-192x27x5] [--direction forward,inputGrad,weightGrad]
 //
-// A layer is channels x side; `forward` has constant weights, transformed beforehand, in the other directions everything changes.
+// A layer is channels x side, or channels-outputs x side x kernel. `forward` has constant weights, transformed beforehand, in the other directions everything changes.
 // Shares are of the time that the direct algorithm takes at the 128-bit peak: above 100 % an algorithm saves work.
 
 import { parseArgs } from 'node:util';
@@ -37,26 +37,30 @@ console.log(
 for (const direction of options.direction.split(','))
   for (const batch of options.batch.split(',').map(Number))
     for (const layer of options.layers.split(',')) {
-      const [channels, side] = layer.split('x').map(Number);
-      console.log(await measure(direction, batch, channels, side));
+      const [ends, side, kernel = 3] = layer.split('x');
+      const [channels, outputs = channels] = ends.split('-').map(Number);
+      console.log(await measure(direction, batch, { channels, outputs, side: Number(side), kernel: Number(kernel) }));
     }
 await f.shutdown();
 
-async function measure(direction, batch, channels, side) {
+async function measure(direction, batch, { channels, outputs, side, kernel }) {
   const make = (shape, seed) =>
     f.scope(() => f.keep(kernels.channelsLast(f.tensor(fill(product(shape), seed), { shape }))));
   const x = make([batch, channels, side, side], 1);
-  const dy = make([batch, channels, side, side], 2);
-  const weight = make([channels, channels, 3, 3], 3);
-  const geometry = kernels.conv2dGeometry(x, weight, null, { padding: 1 });
+  const dy = make([batch, outputs, side, side], 2);
+  const weight = make([outputs, channels, kernel, kernel], 3);
+  const padding = (kernel - 1) / 2;
+  const geometry = kernels.conv2dGeometry(x, weight, null, { padding });
   const works = {
-    forward: { inputs: [x], call: (input) => F.conv2d(input, weight, null, { padding: 1 }) },
+    forward: { inputs: [x], call: (input) => F.conv2d(input, weight, null, { padding }) },
     inputGrad: { inputs: [dy, weight], call: (gradient, w) => kernels.conv2dInputGrad(gradient, w, geometry) },
     weightGrad: { inputs: [x, dy], call: (input, gradient) => kernels.conv2dWeightGrad(input, gradient, geometry) },
   };
   const flops = 2 * geometry.macs;
   const copies = Math.max(1, Math.ceil(FLOPS_PER_RUN / flops));
-  const algorithms = ALGORITHMS[direction] ?? ['direct', 'winograd4', 'winograd2'];
+  const algorithms = (ALGORITHMS[direction] ?? ['direct', 'winograd4', 'winograd2']).filter(
+    (name) => kernel === 3 || name !== 'winograd4',
+  );
   const programs = algorithms.map((algorithm) => programOf({ ...works[direction], copies }, algorithm));
   const contestants = programs.map((run, i) => {
     const sample = timed(() => run(works[direction].inputs).dispose());
@@ -69,7 +73,7 @@ async function measure(direction, batch, channels, side) {
     const { seconds, ratio } = results[name];
     return `${name} ${(1000 * seconds).toFixed(3)} ${(100 / ratio).toFixed(0)}%`;
   });
-  return `${direction} ${channels}x${side} batch ${batch}: ${columns.join('  ')}`;
+  return `${direction} ${channels}-${outputs}x${side}x${kernel} batch ${batch}: ${columns.join('  ')}`;
 }
 
 /** The work as a program in which every convolution is computed by the algorithm. */

@@ -300,6 +300,22 @@ describe('algorithms', () => {
     );
   });
 
+  it("of 5 x 5 kernels: Winograd's F(2x2, 5x5), checked on the layer's weights", async () => {
+    await init({ threads: 1 });
+    const model = new nn.Sequential(new nn.Conv2d(32, 48, 5, { padding: 2 }), new nn.ReLU());
+    const run = compile(model, { input });
+    expect(run.plan.layers.map(({ algorithm, note }) => [algorithm, note])).toEqual([['winograd2', '']]);
+    expect(() => compile(model, { input, algorithms: { 0: 'winograd4' } })).toThrow(
+      'compile: algorithm "winograd4" does not apply to 0',
+    );
+    const x = randn(input);
+    expectClose(
+      run(x),
+      noGrad(() => model.forward(x)),
+      5e-5,
+    );
+  });
+
   it('that do not apply or name no layer are refused', async () => {
     await init({ threads: 1 });
     const compiled = (algorithms: unknown) => () => compile(net(), { input, algorithms: algorithms as Algorithms });

@@ -1,7 +1,13 @@
 // Which algorithm a geometry gets: from the sizes alone, and never Winograd where it was switched off.
 import { describe, expect, test } from 'vitest';
 import { conv2dGeometry } from '../../ts/ops/conv2d.ts';
-import { forwardAlgorithm, inputGradAlgorithm, weightGradAlgorithm } from '../../ts/ops/conv2d-algorithm.ts';
+import {
+  forwardAlgorithm,
+  forwardApplies,
+  forwardCandidates,
+  inputGradAlgorithm,
+  weightGradAlgorithm,
+} from '../../ts/ops/conv2d-algorithm.ts';
 import type { Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
 import { init, shutdown } from '../../ts/runtime/engine.ts';
 import { zeros } from '../../ts/tensor/create.ts';
@@ -36,6 +42,19 @@ test.each(resnet)('$channels channels, $side x $side: F(4x4, 3x3) in all directi
   expect(weightGradAlgorithm(geometry)).toBe('winograd4');
 });
 
+const fives: readonly Layer[] = [
+  { images: 1, channels: 64, outputs: 192, side: 27, kernel: 5 },
+  { images: 8, channels: 16, outputs: 32, side: 28, kernel: 5 },
+];
+test.each(fives)('5 x 5, $channels to $outputs channels: F(2x2, 5x5) but for the weight gradient', (layer) => {
+  const geometry = geometryOf(layer);
+  expect(geometry.algorithm).toBe('winograd2');
+  expect(inputGradAlgorithm(geometry)).toBe('winograd2');
+  expect(weightGradAlgorithm(geometry)).toBe('direct');
+  expect(forwardCandidates(geometry)[0]).toBe('winograd2');
+  expect(forwardApplies(geometry, 'winograd4')).toBe(false);
+});
+
 test('few tiles of many channels: transforming weights costs more than it saves, unless they are constant', () => {
   const geometry = geometryOf({ images: 1, channels: 512, outputs: 512, side: 7 });
   expect(geometry.algorithm).toBe('direct');
@@ -46,7 +65,8 @@ test('few tiles of many channels: transforming weights costs more than it saves,
 
 const unfit: readonly (Layer & { name: string })[] = [
   { name: 'stride 2', images: 8, channels: 64, outputs: 64, side: 56, stride: 2 },
-  { name: '5 x 5', images: 8, channels: 64, outputs: 64, side: 28, kernel: 5 },
+  { name: '7 x 7', images: 8, channels: 64, outputs: 64, side: 28, kernel: 7 },
+  { name: 'the second layer of LeNet', images: 256, channels: 6, outputs: 16, side: 12, kernel: 5 },
   { name: 'groups', images: 8, channels: 64, outputs: 64, side: 56, groups: 2 },
   { name: 'a first layer', images: 8, channels: 3, outputs: 64, side: 64 },
   { name: 'little work', images: 1, channels: 16, outputs: 16, side: 8 },

@@ -233,7 +233,8 @@ const SAMPLE_MACS = 5e6;
 function sampleOf(call: OpCall): OpCall {
   const { rows, columns, x, weight } = call.geometry as Conv2dGeometry;
   const side = Math.max(4, Math.floor(Math.sqrt(SAMPLE_MACS / sizeOf(weight))));
-  const shape = [1, x[1], Math.min(x[2], side + 2), Math.min(x[3], side + 2)];
+  const reach = side + rows.kernel - 1;
+  const shape = [1, x[1], Math.min(x[2], reach), Math.min(x[3], reach)];
   const image = new Tensor({
     storage: new Storage(4 * sizeOf(shape)),
     shape,

@@ -1,8 +1,9 @@
 // Which algorithm computes a convolution and its gradients. The choice follows from the geometry alone, so the bits of a result never
 // depend on timing; compile may override it by measurement.
 import { engine } from '../runtime/engine.ts';
+import { sizeOf } from '../tensor/shape.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry, Four } from './conv2d-geometry.ts';
-import { isWinograd } from './conv2d-winograd.ts';
+import { type Side, winogradSides } from './conv2d-winograd.ts';
 
 /** What the choice may look at. */
 type Sizes = Omit<Conv2dGeometry, 'algorithm'>;
@@ -28,18 +29,28 @@ function tilesOf([images, , height, width]: Four, side: number): number {
   return images * Math.ceil(height / side) * Math.ceil(width / side);
 }
 
-/**
- * Times, in multiply-adds at full speed (35 ps), for `pairs` of source and result channels: fitted to measurements with 16 to 512
- * channels, 4 x 4 to 28 x 28 outputs, one to eight images, on Zen 4; errors are below a third. Weights that change from run to run
- * are packed or transformed each time.
- */
-function directCost(macs: number, pairs: number, changing: boolean): number {
-  return 1.05 * macs + (changing ? 220 : 100) * pairs;
+/** The squares that may be used. */
+function sidesOf(geometry: Sizes): readonly Side[] {
+  return engine().winograd ? winogradSides(geometry) : [];
 }
 
-function winogradCost(side: number, y: Four, channels: number, changing: boolean): number {
+/** The algorithm of a square. */
+function nameOf(side: Side): Conv2dAlgorithm {
+  return side === 4 ? 'winograd4' : 'winograd2';
+}
+
+/**
+ * Times, in multiply-adds at full speed (35 ps), for a number of weights and for `pairs` of source and result channels: fitted to
+ * measurements with 3 x 3 kernels, 16 to 512 channels, 4 x 4 to 28 x 28 outputs, one to eight images, on Zen 4; errors are below a
+ * third. Weights that change from run to run are packed or transformed each time.
+ */
+function directCost(macs: number, weights: number, changing: boolean): number {
+  return 1.05 * macs + (changing ? 24 : 11) * weights;
+}
+
+function winogradCost(side: number, kernel: number, y: Four, channels: number, changing: boolean): number {
   const tiles = tilesOf(y, side);
-  const values = (side + 2) ** 2;
+  const values = (side + kernel - 1) ** 2;
   const pairs = channels * y[1];
   const near = 4 * values * pairs < NEAR_BYTES;
   const products = tiles * values * pairs * (1 + 10 / channels);
@@ -50,13 +61,15 @@ function winogradCost(side: number, y: Four, channels: number, changing: boolean
 
 /** The fastest algorithm for an output y of `channels` source channels. */
 function productAlgorithm(geometry: Sizes, y: Four, channels: number, changing: boolean): Conv2dAlgorithm {
-  const { macs } = geometry;
-  if (!engine().winograd || !isWinograd(geometry)) return 'direct';
+  const { macs, weight } = geometry;
   if (Math.min(channels, y[1]) < LEAST_CHANNELS || macs < LEAST_MACS) return 'direct';
-  const direct = directCost(macs, channels * y[1], changing);
-  const [four, two] = [4, 2].map((side) => winogradCost(side, y, channels, changing)) as [number, number];
-  if (Math.min(four, two) > 0.9 * direct) return 'direct';
-  return four <= two ? 'winograd4' : 'winograd2';
+  let best: Conv2dAlgorithm = 'direct';
+  let least = 0.9 * directCost(macs, sizeOf(weight), changing);
+  for (const side of sidesOf(geometry)) {
+    const cost = winogradCost(side, weight[2], y, channels, changing);
+    if (cost < least) [best, least] = [nameOf(side), cost];
+  }
+  return best;
 }
 
 // ---- The choices ----------------------------------------------------------------------------------------------------------
@@ -77,19 +90,20 @@ const MANY_TILES = 40;
 export function forwardCandidates(geometry: Sizes): readonly Conv2dAlgorithm[] {
   const [outputs, channels] = geometry.weight;
   const fewest = Math.min(outputs, channels);
-  if (!engine().winograd || !isWinograd(geometry) || fewest < LEAST_CHANNELS)
-    return [forwardAlgorithm(geometry, false)];
-  const [images, , rows, columns] = geometry.y;
-  const tiles = images * Math.ceil(rows / 4) * Math.ceil(columns / 4);
-  if (tiles < LEAST_TILES) return ['winograd2', 'direct'];
-  if (fewest < MANY_CHANNELS) return ['winograd4', 'winograd2', 'direct'];
-  return tiles < MANY_TILES ? ['winograd4', 'winograd2'] : ['winograd4'];
+  const sides = sidesOf(geometry);
+  if (sides.length === 0 || fewest < LEAST_CHANNELS) return [forwardAlgorithm(geometry, false)];
+  const tiles = tilesOf(geometry.y, 4);
+  const four = sides.includes(4) && tiles >= LEAST_TILES;
+  const names: Conv2dAlgorithm[] = four ? ['winograd4'] : ['winograd2'];
+  if (four && (fewest < MANY_CHANNELS || tiles < MANY_TILES)) names.push('winograd2');
+  if (tiles < LEAST_TILES || fewest < MANY_CHANNELS) names.push('direct');
+  return names;
 }
 
 /** Whether an algorithm can compute the forward pass. */
 export function forwardApplies(geometry: Sizes, algorithm: Conv2dAlgorithm): boolean {
   if (algorithm === 'depthwise') return isDepthwise(geometry);
-  return algorithm === 'direct' || isWinograd(geometry);
+  return algorithm === 'direct' || winogradSides(geometry).map(nameOf).includes(algorithm);
 }
 
 export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
@@ -100,7 +114,7 @@ export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
 export function weightGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
   const { x, y } = geometry;
   if (isDepthwise(geometry)) return 'depthwise';
-  if (!engine().winograd || !isWinograd(geometry)) return 'direct';
+  if (!sidesOf(geometry).includes(4)) return 'direct';
   const pays = Math.min(x[1], y[1]) >= LEAST_CHANNELS && tilesOf(y, 4) >= LEAST_GRADIENT_TILES;
   return pays && geometry.macs >= LEAST_MACS ? 'winograd4' : 'direct';
 }

@@ -6,7 +6,10 @@ import type { WindowAxis } from './window.ts';
 
 export type Four = readonly [number, number, number, number];
 
-/** How a convolution is computed: as a matrix product, channel by channel, or by Winograd's F(4x4, 3x3) and F(2x2, 3x3). */
+/**
+ * How a convolution is computed: as a matrix product, channel by channel, or by Winograd's algorithm in squares of 4 x 4 outputs,
+ * F(4x4, 3x3), or of 2 x 2, F(2x2, 3x3) and F(2x2, 5x5).
+ */
 export type Conv2dAlgorithm = 'direct' | 'depthwise' | 'winograd4' | 'winograd2';
 
 /** What all three know: shapes [N,C,H,W], [O,C/groups,KH,KW], [N,O,OH,OW] and where the windows lie. */

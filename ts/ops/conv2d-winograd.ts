@@ -1,4 +1,4 @@
-// Emits 3 x 3 convolutions with step 1, and their input gradients, by Winograd's algorithm (assembly/winograd.ts).
+// Emits 3 x 3 and 5 x 5 convolutions with step 1, and their input gradients, by Winograd's algorithm (assembly/winograd.ts).
 import * as kernels from '../generated/kernels.ts';
 import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
 import type { Operand } from '../tensor/op.ts';
@@ -8,8 +8,8 @@ import type { Conv2dEmitters, Conv2dGeometry, ForwardOperands, Four, InputGradOp
 import { tapOffset } from './conv2d-phases.ts';
 import { evenBlock, KC, MAC_NANOSECONDS } from './product.ts';
 
-/** Side of the squares that F(m x m, 3 x 3) reads: m + 2. */
-export type Alpha = 4 | 6;
+/** Side of the squares of outputs, the m of F(m x m, r x r). */
+export type Side = 2 | 4;
 
 const optional = (x: Operand): Location => (x ? locationOf(x) : NOWHERE);
 
@@ -29,7 +29,7 @@ function weightPlane(channels: number, n: number): number {
   return planeBytes(Math.ceil(n / 8), 8 * (channels + 1)) / 4;
 }
 
-/** A weight as the transform reads it: nine taps, and elements between neighbouring channels of the source and of the result. */
+/** A weight as the transform reads it: r x r taps, and elements between neighbouring channels of the source and of the result. */
 interface Taps {
   readonly weight: Tensor;
   readonly scale: Operand;
@@ -41,7 +41,7 @@ interface Taps {
 }
 
 /** Emits the transform of the weights. It depends on parameters alone, so compile runs it once. */
-function emitWinogradWeight(emit: Emitter, alpha: Alpha, taps: Taps): Location {
+function emitWinogradWeight(emit: Emitter, alpha: number, taps: Taps): Location {
   const { weight, scale, offsets, channels, n, ...strides } = taps;
   const uPlane = weightPlane(channels, n);
   const u = emit.temporary(4 * alpha ** 2 * uPlane);
@@ -52,7 +52,7 @@ function emitWinogradWeight(emit: Emitter, alpha: Alpha, taps: Taps): Location {
       w: locationOf(weight),
       scale: optional(scale),
       taps: emit.table(offsets),
-      tapCount: 9,
+      tapCount: offsets.length,
       channels,
       ...strides,
       n,
@@ -62,7 +62,7 @@ function emitWinogradWeight(emit: Emitter, alpha: Alpha, taps: Taps): Location {
     {
       tiles: Math.ceil(n / 8),
       work: alpha ** 2 * uPlane * 0.3,
-      scratch: kernels.WINOGRAD_BLOCK + 4 * 72 * channels + 64,
+      scratch: kernels.WINOGRAD_BLOCK + 4 * 8 * offsets.length * channels + 64,
     },
   );
   return u;
@@ -70,7 +70,7 @@ function emitWinogradWeight(emit: Emitter, alpha: Alpha, taps: Taps): Location {
 
 /** Operands and sizes of one Winograd convolution. */
 interface Convolution {
-  readonly alpha: Alpha;
+  readonly side: Side;
   readonly y: Tensor;
   readonly x: Tensor;
   readonly taps: Taps;
@@ -98,12 +98,12 @@ function winogradBlocks(tiles: number, channels: number, n: number) {
 }
 
 function emitWinograd(emit: Emitter, convolution: Convolution): void {
-  const { alpha, y, x, taps, bias, residual, top, left, lo, hi } = convolution;
+  const { side, y, x, taps, bias, residual, top, left, lo, hi } = convolution;
   const { channels, n } = taps;
   const [images, , rows, columns] = y.shape as Four;
   const [xImage, , xRow, xColumn] = x.strides as Four;
   const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
-  const side = alpha - 2;
+  const alpha = side + Math.sqrt(taps.offsets.length) - 1;
   const tiles = images * Math.ceil(rows / side) * Math.ceil(columns / side);
   const blocks = winogradBlocks(tiles, channels, n);
   const u = emitWinogradWeight(emit, alpha, taps);
@@ -127,6 +127,7 @@ function emitWinograd(emit: Emitter, convolution: Convolution): void {
       left,
       images,
       alpha,
+      side,
       rows,
       columns,
       n,
@@ -146,44 +147,49 @@ function emitWinograd(emit: Emitter, convolution: Convolution): void {
   );
 }
 
-const RANGE = [0, 1, 2] as const;
+/** Side of the kernels that each F(m x m, r x r) takes. */
+const KERNELS: Readonly<Record<Side, readonly number[]>> = { 4: [3], 2: [3, 5] };
 
-/** Whether the algorithm applies: 3 x 3, neither strides nor gaps nor groups. */
-export function isWinograd({ rows, columns, groups }: Pick<Conv2dGeometry, 'rows' | 'columns' | 'groups'>): boolean {
-  return groups === 1 && [rows, columns].every((axis) => axis.kernel === 3 && axis.stride === 1 && axis.dilation === 1);
+/** The output squares that apply, the larger first: none unless the kernel is 3 x 3 or 5 x 5, without strides, gaps and groups. */
+export function winogradSides({ rows, columns, groups }: Pick<Conv2dGeometry, 'rows' | 'columns' | 'groups'>): Side[] {
+  const plain = [rows, columns].every((axis) => axis.stride === 1 && axis.dilation === 1);
+  if (!plain || groups !== 1 || rows.kernel !== columns.kernel) return [];
+  return ([4, 2] as const).filter((side) => KERNELS[side].includes(rows.kernel));
 }
 
-function forward(emit: Emitter, alpha: Alpha, geometry: Conv2dGeometry, operands: ForwardOperands): void {
+function forward(emit: Emitter, side: Side, geometry: Conv2dGeometry, operands: ForwardOperands): void {
   const { rows, columns, lo, hi } = geometry;
   const { y, x, weight, bias, residual, scale } = operands;
-  const [n, channels] = weight.shape as Four;
-  const offsets = RANGE.flatMap((r) => RANGE.map((s) => tapOffset(weight, r, s)));
+  const [n, channels, kernel] = weight.shape as Four;
+  const range = [...Array(kernel).keys()];
+  const offsets = range.flatMap((r) => range.map((s) => tapOffset(weight, r, s)));
   const taps = { weight, scale, offsets, channels, strideChannel: weight.strides[1]!, n, strideN: weight.strides[0]! };
-  emitWinograd(emit, { alpha, y, x, taps, bias, residual, top: rows.before, left: columns.before, lo, hi });
+  emitWinograd(emit, { side, y, x, taps, bias, residual, top: rows.before, left: columns.before, lo, hi });
 }
 
 /** The same with dy as the source: taps in reverse, channels of source and result exchanged, the padding that is left. */
 function inputGrad(
   emit: Emitter,
-  alpha: Alpha,
+  side: Side,
   { rows, columns, lo, hi }: Conv2dGeometry,
   { dx, dy, weight }: InputGradOperands,
 ): void {
-  const [channels, n] = weight.shape as Four;
-  const offsets = RANGE.flatMap((r) => RANGE.map((s) => tapOffset(weight, 2 - r, 2 - s)));
+  const [channels, n, kernel] = weight.shape as Four;
+  const reversed = [...Array(kernel).keys()].reverse();
+  const offsets = reversed.flatMap((r) => reversed.map((s) => tapOffset(weight, r, s)));
   const strides = { strideChannel: weight.strides[0]!, strideN: weight.strides[1]! };
   const taps = { weight, scale: null, offsets, channels, n, ...strides };
-  const [top, left] = [2 - rows.before, 2 - columns.before];
-  emitWinograd(emit, { alpha, y: dx, x: dy, taps, bias: null, residual: null, top, left, lo, hi });
+  const [top, left] = [kernel - 1 - rows.before, kernel - 1 - columns.before];
+  emitWinograd(emit, { side, y: dx, x: dy, taps, bias: null, residual: null, top, left, lo, hi });
 }
 
-function emitters(alpha: Alpha): Conv2dEmitters {
+function emitters(side: Side): Conv2dEmitters {
   return {
-    forward: (emit, geometry, operands) => forward(emit, alpha, geometry, operands),
-    inputGrad: (emit, geometry, operands) => inputGrad(emit, alpha, geometry, operands),
+    forward: (emit, geometry, operands) => forward(emit, side, geometry, operands),
+    inputGrad: (emit, geometry, operands) => inputGrad(emit, side, geometry, operands),
   };
 }
 
-/** F(4x4, 3x3) and F(2x2, 3x3). */
-export const winograd4 = emitters(6);
-export const winograd2 = emitters(4);
+/** F(4x4, 3x3); F(2x2, 3x3) and F(2x2, 5x5). */
+export const winograd4 = emitters(4);
+export const winograd2 = emitters(2);

@@ -210,8 +210,9 @@ const OPTIONS = ['stride', 'padding', 'dilation', 'groups'];
  * Two-dimensional cross-correlation: input [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or null, to [N,O,OH,OW] with
  * OH = floor((H + top + bottom - dilation (KH - 1) - 1) / stride) + 1, OW alike. Source: torch.nn.functional.conv2d.
  *
- * Where it is faster, 3 x 3 with stride 1 is computed by Winograd's algorithm: rounding is about 1e-6 of the largest result, and a NaN
- * or an infinity in the input spoils every tile of 4 x 4 outputs that reads it. `init({ winograd: false })` turns that off.
+ * Where it is faster, 3 x 3 and 5 x 5 with stride 1 are computed by Winograd's algorithm: rounding is about 1e-6 of the largest
+ * result, and a NaN or an infinity in the input spoils every tile of outputs (4 x 4 or 2 x 2) that reads it.
+ * `init({ winograd: false })` turns that off.
  *
  * @throws RangeError for shapes that do not fit, a stride or dilation below 1, negative padding, a kernel larger than the padded
  *   input, 'same' with a stride; TypeError for other dtypes and unknown options

@@ -45,7 +45,7 @@ export interface InitOptions {
    */
   experimentalSimd256?: boolean | undefined;
   /**
-   * Lets 3 x 3 convolutions be computed by Winograd's algorithm where that is faster: half the time or less, and rounding errors up
+   * Lets 3 x 3 and 5 x 5 convolutions be computed by Winograd's algorithm where that is faster: half the time or less, and rounding errors up
    * to ten times larger (about 3e-6 of the largest output). `false` keeps sums of exact products exact. Default true.
    */
   winograd?: boolean | undefined;
