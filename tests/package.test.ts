@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { type BuildOptions, build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
@@ -229,19 +230,24 @@ describe('bundles', () => {
     }
   });
 
-  it('leave out what is not used', async () => {
+  it('leave out what is not used; sizes as they are downloaded, compressed', async () => {
     const size = async (source: string): Promise<number> => {
       const files = await bundle(source, { splitting: true, minify: true });
       // The kernels are chunks of their own, downloaded one at a time.
       return [...files]
         .filter(([path]) => !/(simd|relaxed)/.test(path))
-        .reduce((sum, [, code]) => sum + code.length, 0);
+        .reduce((sum, [, code]) => sum + gzipSync(code).length, 0);
     };
     const relu = await size("export { relu } from 'feathermap/functional';");
     const functions = await size("export * from 'feathermap/functional';");
     const whole = await size("export * from 'feathermap';");
     expect(relu).toBeLessThan(0.6 * functions);
     expect(functions).toBeLessThan(whole);
-    expect(whole).toBeLessThan(180_000);
+    expect(whole).toBeLessThan(76_000);
+  });
+
+  it('download kernels of 64 kB at most', () => {
+    for (const build of ['simd', 'relaxed', 'simd-mt', 'relaxed-mt'])
+      expect(gzipSync(readFileSync(join(root, `dist/wasm/${build}.wasm`))).length).toBeLessThan(64_000);
   });
 });

