@@ -7,10 +7,10 @@
 //      source row i + dy + 1 [ . . . a a a a a . . . . ]      the next run begins a source row further
 //
 // Kernel rows outside the source are skipped, for they would add zeros. If runs leave a row sideways, the tile's source rows are
-// copied once to scratch with zeros around them. (convolution.ts gathers patches instead: kernels with gaps, groups, narrow outputs.)
+// copied once to scratch with zeros around them. (patches.ts gathers patches instead: kernels with gaps, groups, narrow outputs.)
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
-import { copy, zero } from './convolution';
+import { copy, zero } from './patches';
 import { addOuterProducts, multiplyRuns, NO_RESIDUAL, panelColumns, residualDistance } from './gemm';
 import { runJump } from './generated/micro-kernels';
 import { panelBytes, transposeBlock } from './pack';

@@ -8,7 +8,7 @@
 // share of the tiles; the shares' gradients are added up by sumPartials.
 import { Input, Output } from './record';
 import { scratch } from './control';
-import { zero } from './convolution';
+import { zero } from './patches';
 import { addOuterProducts } from './gemm';
 import { BLOCK_BYTES, WINOGRAD_CHUNK, columnsOfTaps6to3, rowsOfTaps6to3 } from './generated/winograd-transforms';
 import { storeLanes } from './vector';

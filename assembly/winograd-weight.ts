@@ -2,7 +2,7 @@
 // `pack` (a head of zeros, then k rows of eight). Taps and channels have strides, so that turned weights serve the input gradient.
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
-import { zero } from './convolution';
+import { zero } from './patches';
 import {
   BLOCK_BYTES,
   BLOCK_COLUMN,

@@ -11,7 +11,7 @@
 // the second-level cache; u is streamed once per block. The input gradient is the same with dy as the source and weights turned around.
 import { Input, Output } from './record';
 import { scratch } from './control';
-import { copy, zero } from './convolution';
+import { copy, zero } from './patches';
 import { NO_RESIDUAL, SCRATCH_ROW_SLACK, multiplyBlock } from './gemm';
 import {
   BLOCK_BYTES,

@@ -12,6 +12,7 @@ import {
   memoryStatistics,
   nn,
   ones,
+  onesLike,
   optim,
   pad,
   scope,
@@ -19,6 +20,7 @@ import {
   type Tensor,
   tensor,
   zeros,
+  zerosLike,
 } from './feathermap.ts';
 
 beforeAll(() => init({ threads: 1, debug: true }));
@@ -245,6 +247,30 @@ test('an empty list of dimensions means all of them', () => {
   const column = tensor([[1], [2]], { requiresGrad: true });
   column.max({ dim: 1 }).sum().backward();
   expect([...column.grad!.data()]).toEqual([1, 1]);
+});
+
+describe('zerosLike and onesLike', () => {
+  test('take shape and dtype of a tensor', () => {
+    const x = tensor([[1, 2, 3]], { dtype: 'i32', requiresGrad: false }).transpose(0, 1);
+    const y = zerosLike(x);
+    expect([y.shape, y.dtype, [...y.data()]]).toEqual([[3, 1], 'i32', [0, 0, 0]]);
+    const z = onesLike(x, { dtype: 'f32', requiresGrad: true });
+    expect([z.shape, z.dtype, [...z.data()], z.requiresGrad]).toEqual([[3, 1], 'f32', [1, 1, 1], true]);
+    expect(onesLike(tensor(5)).shape).toEqual([]);
+    expect(zerosLike(zeros([0, 2])).shape).toEqual([0, 2]);
+    expect(zerosLike(ones([2], { requiresGrad: true })).requiresGrad).toBe(false);
+  });
+
+  test('are part of a captured step', () => {
+    const weight = tensor([2, 3], { requiresGrad: true });
+    const step = captureStep((x) => onesLike(x).mul(weight).add(zerosLike(x)).sum());
+    expect(step(tensor([9, 9])).item()).toBe(5);
+  });
+
+  test('say what is wrong', () => {
+    expect(() => zerosLike(wrong([1]))).toThrow(TypeError);
+    expect(() => onesLike(zeros([1]), wrong({ dtyp: 'f32' }))).toThrow(/onesLike: unknown option/);
+  });
 });
 
 test('methods that choose', () => {

@@ -29,9 +29,11 @@ export {
   full,
   type NestedNumbers,
   ones,
+  onesLike,
   type TensorOptions,
   tensor,
   zeros,
+  zerosLike,
 } from './tensor/create.ts';
 export type { DType, TypedArray } from './tensor/dtype.ts';
 export { keep, scope } from './tensor/lifetime.ts';

@@ -16,12 +16,9 @@ import {
   tensor,
   zeros,
 } from '../../ts/index.ts';
-import {
-  type BatchNormBackwardGeometry,
-  type BatchNormGeometry,
-  batchNormBackwardOp,
-  batchNormOp,
-} from '../../ts/ops/batch-norm.ts';
+import { batchNormOp } from '../../ts/ops/batch-norm.ts';
+import { type BatchNormBackwardGeometry, batchNormBackwardOp } from '../../ts/ops/batch-norm-backward.ts';
+import type { BatchNormGeometry } from '../../ts/ops/batch-norm-geometry.ts';
 import { apply } from '../../ts/tensor/apply.ts';
 import {
   adaptiveCases,

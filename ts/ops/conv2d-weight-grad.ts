@@ -1,5 +1,5 @@
 // Emits the weight gradient of a convolution: by rows of the source if the weight is small (assembly/row-convolution.ts), else by
-// gathered patches (assembly/convolution.ts). The pixels are split, and the partial gradients of the splits are added up.
+// gathered patches (assembly/convolution-weight-grad.ts). The pixels are split, and the partial gradients of the splits are added up.
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Location } from '../runtime/command.ts';
 import { sizeOf } from '../tensor/shape.ts';

@@ -35,7 +35,7 @@ export interface AvgPool2dOptions extends Omit<WindowOptions, 'dilation'> {
 const MAX_OPTIONS = ['stride', 'padding', 'dilation', 'ceilMode', 'returnIndices'];
 const AVG_OPTIONS = ['stride', 'padding', 'ceilMode', 'countIncludePad', 'divisorOverride'];
 
-/** Sizes of input, output and window, in the words of assembly/pool.ts. */
+/** Sizes of input, output and window, in the words of assembly/avg-pool.ts. */
 interface PoolGeometry {
   readonly x: readonly number[];
   readonly y: readonly number[];

@@ -1,9 +1,9 @@
-// Tensors from values: tensor, zeros, ones, full, arange.
+// Tensors from values: tensor, zeros, ones, full, zerosLike, onesLike, arange.
 import { FILL_TILE, fill, fillBytes, iota, iotaIntegers } from '../generated/kernels.ts';
 import type { Emitter } from '../runtime/command.ts';
 import { engine } from '../runtime/engine.ts';
 import { Storage } from '../runtime/storage.ts';
-import { activeRecorder, apply } from './apply.ts';
+import { activeRecorder, apply, checkReadable } from './apply.ts';
 import { checkDType, type DType, elementBytes, type TypedArray } from './dtype.ts';
 import { keep, track } from './lifetime.ts';
 import type { Op } from './op.ts';
@@ -264,6 +264,45 @@ export function zeros(shape: readonly number[], options: CreateOptions = {}): Te
  */
 export function ones(shape: readonly number[], options: CreateOptions = {}): Tensor {
   return filled('ones', shape, 1, options);
+}
+
+/**
+ * Zeros in the shape of another tensor, and of its dtype unless `dtype` says otherwise. Source: torch.zeros_like.
+ *
+ * @throws as `full`; TypeError for what is no tensor
+ * @example
+ * ```ts
+ * import { init, tensor, zerosLike } from 'feathermap';
+ * await init();
+ * if (zerosLike(tensor([[1, 2]])).shape.join() !== '1,2') throw new Error('wrong');
+ * ```
+ */
+export function zerosLike(x: Tensor, options: CreateOptions = {}): Tensor {
+  return filledLike('zerosLike', x, 0, options);
+}
+
+/**
+ * Ones in the shape of another tensor, and of its dtype unless `dtype` says otherwise. Source: torch.ones_like.
+ *
+ * @throws as `full`; TypeError for what is no tensor
+ * @example
+ * ```ts
+ * import { init, onesLike, tensor } from 'feathermap';
+ * await init();
+ * const x = tensor([3, 4], { requiresGrad: true });
+ * x.mul(2).backward({ gradient: onesLike(x) });
+ * if (x.grad.data().join() !== '2,2') throw new Error('wrong');
+ * ```
+ */
+export function onesLike(x: Tensor, options: CreateOptions = {}): Tensor {
+  return filledLike('onesLike', x, 1, options);
+}
+
+function filledLike(op: string, x: Tensor, value: number, options: CreateOptions): Tensor {
+  checkReadable(op, x);
+  checkOptions(op, options, CREATE_OPTIONS);
+  const { dtype = x.dtype, requiresGrad } = options;
+  return filled(op, x.shape, value, { dtype, requiresGrad });
 }
 
 interface RangeOptions {

@@ -1,7 +1,8 @@
 // A pass over training steps: the addition of a residual branch and the clamp behind a batch normalisation are computed with it, and
 // the backward of that clamp with the backward of the normalisation, where nothing else reads what lies between. Each number is
 // rounded as before, so the bits do not change.
-import type { BatchNormBackwardGeometry, BatchNormGeometry } from '../../ops/batch-norm.ts';
+import type { BatchNormBackwardGeometry } from '../../ops/batch-norm-backward.ts';
+import type { BatchNormGeometry } from '../../ops/batch-norm-geometry.ts';
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { Flow } from './flow.ts';
