@@ -53,7 +53,7 @@ function run(file: string, source?: string, flags: string[] = []): string {
   const { stdout, stderr, status } = spawnSync(process.execPath, [...flags, file], {
     cwd: project,
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 600_000, // instead of waiting for ever
   });
   if (status !== 0) throw new Error(`${file} ended with ${status}: ${stderr}`);
   return stdout.trim();
