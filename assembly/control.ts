@@ -18,7 +18,8 @@
 //          332  timeout   f32  milliseconds without a heartbeat after which a worker counts as lost
 //          336  current   i32  index of the command that runs now
 //          340  wide      i32  1: the engine pairs vectors into 256 bits, so products take two panels at a time
-//          384  lane i    64 bytes each: heartbeat i32, busy i32
+//          344  started   u64  commands started so far
+//          384  lane i    64 bytes each: heartbeat i32, busy i32, holder u64, held i32
 //
 // Fields that different threads write lie in different cache lines. A waiting loop touches nothing but this block.
 
@@ -40,9 +41,12 @@ export const LANES: usize = 328;
 export const TIMEOUT: usize = 332;
 export const CURRENT: usize = 336;
 export const WIDE: usize = 340;
+export const STARTED: usize = 344;
 export const LANE_STATE: usize = 384;
 export const HEARTBEAT: usize = 0;
 export const BUSY: usize = 4;
+export const HOLDER: usize = 8;
+export const HELD: usize = 16;
 export const LANE_BYTES: usize = 64;
 /** Threads at most, the calling one included. */
 export const MAX_LANES: usize = 64;
@@ -63,9 +67,22 @@ export function field(offset: usize): usize {
   return control + offset;
 }
 
-/** Scratch memory of a lane: private to it for as long as it computes one range of tiles. */
+/** Scratch memory of a lane: private to it for as long as a command lasts. */
 // @ts-ignore: decorator
 @inline
 export function scratch(lane: i32): usize {
   return load<usize>(control + SCRATCH) + <usize>lane * load<usize>(control + SCRATCH_STRIDE);
+}
+
+/** Notes that the lane's scratch memory holds what the running command needs for `part` (0 or more) of its tiles. */
+export function hold(lane: i32, part: i32): void {
+  const state = field(LANE_STATE) + <usize>lane * LANE_BYTES;
+  store<u64>(state + HOLDER, load<u64>(field(STARTED)));
+  store<i32>(state + HELD, part + 1);
+}
+
+/** Whether it still does, from an earlier range of tiles of this command. */
+export function holds(lane: i32, part: i32): bool {
+  const state = field(LANE_STATE) + <usize>lane * LANE_BYTES;
+  return load<u64>(state + HOLDER) == load<u64>(field(STARTED)) && load<i32>(state + HELD) == part + 1;
 }

@@ -17,6 +17,7 @@ import {
   LANE_BYTES,
   LANE_STATE,
   PARKED,
+  STARTED,
   STATUS,
   STOP,
   TICKET,
@@ -79,6 +80,7 @@ export function runTimed(program: usize, count: i32, times: usize): i32 {
 function perform(program: usize, i: i32): i32 {
   const command = changetype<Command>(program + <usize>i * offsetof<Command>());
   store<i32>(field(CURRENT), i);
+  store<u64>(field(STARTED), load<u64>(field(STARTED)) + 1);
   if (ASC_FEATURE_THREADS) {
     if (command.work >= SHARE_NANOSECONDS && command.tiles > 1 && load<i32>(field(LANES)) > 1) share(command);
     else dispatch(command.kernel, command.args, 0, command.tiles, 0);

@@ -10,7 +10,7 @@
 // A kernel tile is a block of output tiles (counted over all images) by a block of channels. Its v and m lie in scratch and stay in
 // the second-level cache; u is streamed once per block. The input gradient is the same with dy as the source and weights turned around.
 import { Input, Output } from './record';
-import { scratch } from './control';
+import { hold, holds, scratch } from './control';
 import { copy, zero } from './patches';
 import { NO_RESIDUAL, SCRATCH_ROW_SLACK, multiplyBlock } from './gemm';
 import {
@@ -140,13 +140,12 @@ export function winogradConvolve(args: WinogradArgs, first: i32, last: i32, lane
   const vPlane = planeBytes(args.block, transformedRow(args.channels));
   const m = v + <usize>(alpha * alpha) * vPlane;
   zero(head, WINOGRAD_CHUNK);
-  let filled = -1;
   for (let tile = first; tile < last; tile++) {
     const block = tile / channelBlocks;
     const start = block * args.block;
     const count = min(args.block, tiles - start);
-    if (filled != block) {
-      filled = block;
+    if (!holds(lane, block)) {
+      hold(lane, block);
       transformTiles(alpha, source, args.x, args.channels, side, down, across, start, count, head, v, vPlane);
     }
     const n = (tile % channelBlocks) * args.nc;

@@ -316,6 +316,24 @@ describe('algorithms', () => {
     );
   });
 
+  it.each(['winograd2', 'winograd4'] as const)('%s: nothing is left over from an earlier run', async (algorithm) => {
+    for (const threads of [1, 2, 3]) {
+      await init({ threads });
+      const model = new nn.Sequential(new nn.Conv2d(96, 160, 3, { padding: 1 }));
+      const shape = [1, 96, 14, 14] as const;
+      const run = compile(model, { input: shape, algorithms: { 0: algorithm } });
+      for (let repeat = 0; repeat < 5; repeat++) {
+        const x = randn(shape);
+        expectClose(
+          run(x),
+          noGrad(() => model.forward(x)),
+          5e-5,
+        );
+      }
+      await shutdown();
+    }
+  });
+
   it('that do not apply or name no layer are refused', async () => {
     await init({ threads: 1 });
     const compiled = (algorithms: unknown) => () => compile(net(), { input, algorithms: algorithms as Algorithms });

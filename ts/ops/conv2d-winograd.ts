@@ -85,13 +85,18 @@ interface Convolution {
 /** Tiles per block, channels per kernel tile: what is transformed and what is summed (half a megabyte of 64 channels) stays near. */
 const BLOCK = 30;
 const CHANNELS = 64;
-/** Kernel tiles that there should be for several threads, and channels that a kernel tile keeps for it. */
-const WANTED_TILES = 4;
+/** Kernel tiles that there should be for several threads, and tiles and channels that a kernel tile keeps for it. */
+const WANTED_TILES = 8;
+const LEAST_BLOCK = 18;
 const LEAST_CHANNELS = 32;
+/** Transformed weights in bytes up to which reading them once more for every block costs little. */
+const NEAR_BYTES = 4e6;
 
 /** How the output is cut: tiles per block, channels per kernel tile, length of a k block. */
-function winogradBlocks(tiles: number, channels: number, n: number) {
-  const block = evenBlock(tiles, BLOCK, 1);
+function winogradBlocks(tiles: number, channels: number, n: number, uBytes: number) {
+  const wanted = Math.ceil(WANTED_TILES / Math.ceil(n / CHANNELS));
+  const most = uBytes < NEAR_BYTES ? Math.max(LEAST_BLOCK, Math.min(BLOCK, Math.ceil(tiles / wanted))) : BLOCK;
+  const block = evenBlock(tiles, most, 1);
   const parts = Math.ceil(WANTED_TILES / Math.max(1, Math.ceil(tiles / block)));
   const nc = evenBlock(n, Math.max(LEAST_CHANNELS, Math.min(CHANNELS, Math.ceil(n / parts))), 8);
   return { block, nc, kc: evenBlock(channels, KC, 4) };
@@ -105,7 +110,7 @@ function emitWinograd(emit: Emitter, convolution: Convolution): void {
   const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
   const alpha = side + Math.sqrt(taps.offsets.length) - 1;
   const tiles = images * Math.ceil(rows / side) * Math.ceil(columns / side);
-  const blocks = winogradBlocks(tiles, channels, n);
+  const blocks = winogradBlocks(tiles, channels, n, 4 * alpha ** 2 * weightPlane(channels, n));
   const u = emitWinogradWeight(emit, alpha, taps);
   const vBytes = alpha ** 2 * planeBytes(blocks.block, transformedRow(channels));
   const mBytes = alpha ** 2 * planeBytes(blocks.block, transformedRow(blocks.nc));
