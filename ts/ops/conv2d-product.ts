@@ -28,8 +28,8 @@ import {
   PANELS,
   productBlocks,
   scratchRows,
-  TILE_MACS,
   temporaryCopy,
+  tileMacs,
 } from './product.ts';
 
 function optionalLocation(x: Operand): Location {
@@ -82,8 +82,14 @@ const LEAST_PIXELS = 48;
 /** Floats of source rows that a tile reads, about: half a second-level cache. */
 const WINDOW_FLOATS = 40960;
 
-/** Tile sizes of a convolution by rows. */
-function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, channels: number, n: number) {
+/** Tile sizes of a convolution by rows; `step` is [vertical, horizontal]. */
+function rowBlocks(
+  phases: readonly RowPhase[],
+  [stepY, stepX]: readonly [number, number],
+  channels: number,
+  n: number,
+  macs: number,
+) {
   const most = (of: (phase: RowPhase) => number) => Math.max(...phases.map(of));
   const rows = most((p) => p.rows);
   const columns = most((p) => p.columns);
@@ -92,9 +98,10 @@ function rowBlocks(phases: readonly RowPhase[], stepY: number, stepX: number, ch
   const line = 4 * Math.ceil((((tileColumns - 1) * stepX + most((p) => p.taps)) * channels) / 4);
   const halo = most((p) => (p.runs - 1) * p.dilation);
   const fewest = Math.min(rows, Math.ceil(LEAST_PIXELS / tileColumns));
-  const share = Math.floor(TILE_MACS / (fewest * tileColumns * k) / 8) * 8;
+  const size = tileMacs(macs);
+  const share = Math.floor(size / (fewest * tileColumns * k) / 8) * 8;
   const nc = evenBlock(n, Math.max(LEAST_COLUMNS, share), PANELS);
-  const affordable = Math.floor(TILE_MACS / (tileColumns * k * Math.min(n, nc)));
+  const affordable = Math.floor(size / (tileColumns * k * Math.min(n, nc)));
   const room = Math.floor((WINDOW_FLOATS / line - halo - 1) / stepY) + 1;
   const tileRows = evenBlock(rows, Math.max(fewest, Math.min(affordable, room)), 1);
   const scratch = 4 * (kernels.WINDOW_HEAD + ((tileRows - 1) * stepY + Math.max(0, halo) + 1) * line + 4);
@@ -132,11 +139,11 @@ function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: 
     words.push(rows, columns, offset, k, runs, taps, dy, dx);
     k += depth;
   }
-  const { scratch, ...blocks } = rowBlocks(phases, step[0], step[1], channels, n);
+  const macs = phases.reduce((sum, { rows, columns, depth }) => sum + images * rows * columns * n * depth, 0);
+  const { scratch, ...blocks } = rowBlocks(phases, step, channels, n, macs);
   const tiles = phases.map(
     ({ rows, columns }) => Math.ceil(rows / blocks.tileRows) * Math.ceil(columns / blocks.tileColumns),
   );
-  const macs = phases.reduce((sum, { rows, columns, depth }) => sum + images * rows * columns * n * depth, 0);
   emit.command(
     kernels.convolveRows,
     {

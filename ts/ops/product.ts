@@ -20,6 +20,9 @@ const ROW_STEP = 12;
 export const PANELS = 16;
 /** Multiply-adds of a tile, about: 0.4 ms at full speed. */
 export const TILE_MACS = 8e6;
+/** For several threads smaller products are cut finer: into so many tiles, but none of fewer multiply-adds than this. */
+const WANTED_TILES = 4;
+const LEAST_TILE_MACS = 1e6;
 /** Narrower tiles would gather or transpose their rows too often for what they multiply. */
 export const LEAST_COLUMNS = 64;
 /** Floats packed per tile, about; four panels go together where n is innermost. */
@@ -29,6 +32,11 @@ const PACK_TILE = 32768;
 export function evenBlock(extent: number, most: number, step: number): number {
   const blocks = Math.max(1, Math.ceil(extent / most));
   return Math.max(1, Math.ceil(extent / blocks / step)) * step;
+}
+
+/** Multiply-adds of a tile of a product that has `macs`, about. */
+export function tileMacs(macs: number): number {
+  return Math.min(TILE_MACS, Math.max(LEAST_TILE_MACS, macs / WANTED_TILES));
 }
 
 /** Block sizes of a product: rows and columns per tile, length of a k block. */
@@ -41,7 +49,7 @@ export interface Blocks {
 /** Blocks of an m x n x k product. They follow from the sizes alone, and with them the order of every sum. */
 export function productBlocks(m: number, n: number, k: number): Blocks {
   const mc = evenBlock(m, MC, ROW_STEP);
-  const columns = Math.floor(TILE_MACS / (mc * Math.max(1, k)) / 8) * 8;
+  const columns = Math.floor(tileMacs(m * n * k) / (mc * Math.max(1, k)) / 8) * 8;
   return { mc, nc: evenBlock(n, Math.max(LEAST_COLUMNS, columns), PANELS), kc: evenBlock(k, KC, 4) };
 }
 
