@@ -1,7 +1,6 @@
 // Which algorithm computes a convolution and its gradients. The choice follows from the geometry alone, so the bits of a result never
 // depend on timing; compile may override it by measurement.
 import { engine } from '../runtime/engine.ts';
-import { sizeOf } from '../tensor/shape.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry, Four } from './conv2d-geometry.ts';
 import { type Side, winogradSides } from './conv2d-winograd.ts';
 
@@ -40,12 +39,12 @@ function nameOf(side: Side): Conv2dAlgorithm {
 }
 
 /**
- * Times, in multiply-adds at full speed (35 ps), for a number of weights and for `pairs` of source and result channels: fitted to
- * measurements with 3 x 3 kernels, 16 to 512 channels, 4 x 4 to 28 x 28 outputs, one to eight images, on Zen 4; errors are below a
- * third. Weights that change from run to run are packed or transformed each time.
+ * Times, in multiply-adds at full speed (35 ps), for `pairs` of source and result channels: fitted to measurements with 3 x 3 kernels,
+ * 16 to 512 channels, 4 x 4 to 28 x 28 outputs, one to eight images, on Zen 4; errors are below a third, with 5 x 5 kernels too.
+ * Weights that change from run to run are packed or transformed each time.
  */
-function directCost(macs: number, weights: number, changing: boolean): number {
-  return 1.05 * macs + (changing ? 24 : 11) * weights;
+function directCost(macs: number, pairs: number, changing: boolean): number {
+  return 1.05 * macs + (changing ? 220 : 100) * pairs;
 }
 
 function winogradCost(side: number, kernel: number, y: Four, channels: number, changing: boolean): number {
@@ -64,7 +63,7 @@ function productAlgorithm(geometry: Sizes, y: Four, channels: number, changing: 
   const { macs, weight } = geometry;
   if (Math.min(channels, y[1]) < LEAST_CHANNELS || macs < LEAST_MACS) return 'direct';
   let best: Conv2dAlgorithm = 'direct';
-  let least = 0.9 * directCost(macs, sizeOf(weight), changing);
+  let least = 0.9 * directCost(macs, channels * y[1], changing);
   for (const side of sidesOf(geometry)) {
     const cost = winogradCost(side, weight[2], y, channels, changing);
     if (cost < least) [best, least] = [nameOf(side), cost];
