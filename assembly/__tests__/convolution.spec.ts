@@ -1,13 +1,7 @@
 // The convolution kernels on hand-checked integers: the textbook's 3x3 example, padding, runs that leave the row, phases.
 import { SCRATCH, SCRATCH_STRIDE, initialise } from '../control';
-import {
-  Conv2dArgs,
-  Conv2dWeightGradArgs,
-  SumPartialsArgs,
-  conv2d,
-  conv2dWeightGrad,
-  sumPartials,
-} from '../convolution';
+import { Conv2dArgs, conv2d } from '../convolution';
+import { Conv2dWeightGradArgs, SumPartialsArgs, conv2dWeightGrad, sumPartials } from '../convolution-weight-grad';
 
 function floats(values: f32[]): usize {
   const address = heap.alloc(4 * values.length + 64);

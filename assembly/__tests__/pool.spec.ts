@@ -1,13 +1,6 @@
 // Pooling of the textbook's 3 x 3 image, with 1, 4 and 6 channels that count up by 100.
-import {
-  AvgPoolArgs,
-  MaxPoolGradArgs,
-  PoolIndicesArgs,
-  avgPool2d,
-  avgPool2dGrad,
-  maxPool2dGrad,
-  maxPool2dIndices,
-} from '../pool';
+import { AvgPoolArgs, avgPool2d, avgPool2dGrad } from '../avg-pool';
+import { MaxPoolGradArgs, PoolIndicesArgs, maxPool2dGrad, maxPool2dIndices } from '../max-pool';
 
 /** 0 .. 8 in each channel, plus 100 times its number. */
 function image(C: i32): usize {
