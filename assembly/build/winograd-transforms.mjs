@@ -278,6 +278,18 @@ const toPixels = Object.assign(toPointers.bind(null), {
 const advance = (count) => range(count).map((k) => `      p${k} += 32;`);
 const lines = (...items) => items.flat(9).join('\n');
 
+/** One column of pairs to the block, and on to the next column. */
+function columnToBlock(transform) {
+  return [
+    '    for (let pair = 0; pair < pairs; pair++) {',
+    body(transform, fromPointers, toBlock),
+    advance(transform.from),
+    '      to += 32;',
+    '    }',
+    `    to += ${COLUMN} - ((<usize>pairs) << 5);`,
+  ];
+}
+
 function columnsOfPixels(name, transform) {
   return lines(
     `/** Columns first .. last - 1 of the pixels that \`rows\` points at (openTile) to the block; column j lies j * pixel bytes further. */`,
@@ -288,12 +300,7 @@ function columnsOfPixels(name, transform) {
     range(transform.from).map(
       (k) => `    let p${k} = load<usize>(rows, ${8 * k}) + (offset & load<usize>(rows, ${8 * k + 4}));`,
     ),
-    '    for (let pair = 0; pair < pairs; pair++) {',
-    body(transform, fromPointers, toBlock),
-    advance(transform.from),
-    '      to += 32;',
-    '    }',
-    `    to += ${COLUMN} - ((<usize>pairs) << 5);`,
+    columnToBlock(transform),
     '    offset += pixel;',
     '  }',
     '}\n',
@@ -306,12 +313,7 @@ function columnsOfPlanes(name, transform) {
     `export function columnsOf${capitalised(name)}(from: usize, plane: usize, to: usize, pairs: i32): void {`,
     `  for (let j = 0; j < ${transform.from}; j++) {`,
     range(transform.from).map((k) => `    let p${k} = ${k ? `p${k - 1} + ${transform.from} * plane` : 'from'};`),
-    '    for (let pair = 0; pair < pairs; pair++) {',
-    body(transform, fromPointers, toBlock),
-    advance(transform.from),
-    '      to += 32;',
-    '    }',
-    `    to += ${COLUMN} - ((<usize>pairs) << 5);`,
+    columnToBlock(transform),
     '    from += plane;',
     '  }',
     '}\n',
