@@ -3,16 +3,15 @@
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { Flow } from './flow.ts';
-import type { Bounds } from './operands.ts';
+import { activationBounds, type Bounds } from './operands.ts';
 import { fillsStorage, inStorage, samePlaces } from './places.ts';
 
 /** Ops that clamp what they write. */
 const CLAMPING = new Set(['conv2d', 'linear', 'matmul', 'batchNormEval']);
 
-/** The bounds that an activation clamps to, or null if it does something else; relu6 is a hardtanh. */
-function clampOf({ op, geometry }: OpCall): Bounds | null {
-  if (op.name === 'relu') return { lo: 0, hi: Number.POSITIVE_INFINITY };
-  return op.name === 'clamp' || op.name === 'hardtanh' ? (geometry as Bounds) : null;
+/** The bounds that a call clamps to, or null if it does something else. */
+function clampOf(call: OpCall): Bounds | null {
+  return call.op.name === 'clamp' ? (call.geometry as Bounds) : activationBounds(call);
 }
 
 /** One clamp after the other, as a single one. */

@@ -6,32 +6,13 @@ import type { BatchNormGeometry } from '../../ops/batch-norm-geometry.ts';
 import type { OpCall } from '../../tensor/op.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { Flow } from './flow.ts';
+import { activationBounds, type Bounds, isBounded, RESIDUAL } from './operands.ts';
 import { inStorage, samePlaces } from './places.ts';
 
-/** Where batchNorm takes the residual among its operands x, weight, bias, residual. */
-const RESIDUAL = 3;
-
-/** The bounds of an activation, and those within which it passes a gradient. */
-interface Clamp {
-  readonly lo: number;
-  readonly hi: number;
-}
-
-const OPEN: Clamp = { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
-
-function clampOf({ op, geometry }: OpCall): Clamp | null {
-  if (op.name === 'relu') return { lo: 0, hi: Number.POSITIVE_INFINITY };
-  return op.name === 'hardtanh' ? (geometry as Clamp) : null;
-}
-
 /** The bounds at which a gradient is stopped. No number is at NaN or beyond it: relu passes the gradient of an infinite y too. */
-function stopOf({ op, geometry }: OpCall): Clamp | null {
+function stopOf({ op, geometry }: OpCall): Bounds | null {
   if (op.name === 'reluBackward') return { lo: 0, hi: Number.NaN };
-  return op.name === 'hardtanhBackward' ? (geometry as Clamp) : null;
-}
-
-function isOpen({ lo, hi }: Clamp): boolean {
-  return lo === OPEN.lo && hi === OPEN.hi;
+  return op.name === 'hardtanhBackward' ? (geometry as Bounds) : null;
 }
 
 /** The calls with normalisations that do more at once. */
@@ -51,7 +32,7 @@ function fuseForward(calls: readonly OpCall[], outputs: readonly Tensor[]): read
     const root = maker && (gone.get(maker) ?? maker);
     if (root?.op.name !== 'batchNorm') return null;
     const [y] = (fused.get(root) ?? root).outputs;
-    return y!.storage === x.storage && isOpen(root.geometry as BatchNormGeometry) ? root : null;
+    return y!.storage === x.storage && !isBounded(root) ? root : null;
   };
   const extend = (root: OpCall, by: OpCall, change: (norm: OpCall) => OpCall): void => {
     const norm = fused.get(root) ?? root;
@@ -62,9 +43,9 @@ function fuseForward(calls: readonly OpCall[], outputs: readonly Tensor[]): read
   for (const call of calls) {
     const [a, b] = call.inputs;
     const [y] = call.outputs;
-    const bounds = clampOf(call);
+    const bounds = activationBounds(call);
     const norm = bounds && samePlaces(a!, y!) ? normOf(a!, call) : null;
-    if (norm && isOpen((fused.get(norm) ?? norm).geometry as BatchNormGeometry))
+    if (norm && !isBounded(fused.get(norm) ?? norm))
       extend(norm, call, (before) => ({
         ...before,
         geometry: { ...(before.geometry as BatchNormGeometry), ...bounds },
