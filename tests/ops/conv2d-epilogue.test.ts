@@ -1,16 +1,13 @@
 // What compile fuses into a convolution: y = clamp(conv(x, weight * scale) + bias + residual, lo, hi), against the composed ops.
 import { describe, expect, test } from 'vitest';
 import { conv2dOp } from '../../ts/ops/conv2d.ts';
-import type { Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
-import { channelsLast } from '../../ts/ops/copy.ts';
 import { apply } from '../../ts/tensor/apply.ts';
 import { ones, tensor, zeros } from '../../ts/tensor/create.ts';
 import type { Operand } from '../../ts/tensor/op.ts';
-import { type Conv2dCase, conv2dCases, conv2dInputs } from '../cases/conv2d.ts';
+import { type Conv2dCase, conv2dCases } from '../cases/conv2d.ts';
 import { expectEqual } from '../reference/compare.ts';
-import * as oracle from '../reference/conv2d.ts';
-import { smallIntegers } from '../reference/values.ts';
-import { type Input, solve, withEngine } from './harness.ts';
+import { epilogues, solveEpilogue } from './epilogue.ts';
+import { withEngine } from './harness.ts';
 
 // The product alone: Winograd's algorithm has tests of its own.
 withEngine({ threads: 1, debug: true, winograd: false });
@@ -27,47 +24,10 @@ const more: readonly Conv2dCase[] = [
   { name: 'groups of 3 outputs', x: [2, 8, 7, 9], weight: [12, 2, 3, 3], options: { groups: 4, padding: 1 } },
 ];
 
-const [lo, hi] = [-30, 50];
-
-/** The op with an activation fused. */
-const clamped: typeof conv2dOp = {
-  ...conv2dOp,
-  infer(inputs, options) {
-    const { geometry, outputs } = conv2dOp.infer(inputs, options);
-    return { geometry: { ...geometry, lo, hi } as Conv2dGeometry, outputs };
-  },
-};
-
-describe.each(['residual', 'scale', 'bias, residual, scale'])('%s: exact on integers', (operands) => {
+describe.each(epilogues)('%s: exact on integers', (epilogue) => {
   test.each([...conv2dCases, ...more])('$name', (task) => {
-    const { geometry, x, weight, bias } = conv2dInputs(task, smallIntegers);
-    const outputs = geometry.y[1]!;
-    const scale = operands.includes('scale') ? smallIntegers('scale', [outputs]) : null;
-    const residual = operands.includes('residual') ? smallIntegers('residual', geometry.y) : null;
-    const added = operands.includes('bias') ? (bias ?? smallIntegers('bias', [outputs])) : null;
-    const inputs: Record<string, Input> = {
-      x: { data: x, shape: task.x, constant: true },
-      weight: { data: weight, shape: task.weight, layout: 'channelsLast', constant: true },
-    };
-    if (scale) inputs.scale = { data: scale, shape: [outputs], constant: true };
-    if (added) inputs.bias = { data: added, shape: [outputs], constant: true };
-    if (residual) inputs.residual = { data: residual, shape: geometry.y, layout: 'channelsLast', constant: true };
-    const { y } = solve({
-      inputs,
-      run: (given) => {
-        const operands: Operand[] = [channelsLast(given.x!), given.weight!];
-        operands.push(given.bias ?? null, given.residual ?? null, given.scale ?? null);
-        return apply(clamped, operands, task.options ?? {})[0]!;
-      },
-    });
-    const perOutput = weight.length / outputs;
-    const scaled = weight.map((value, i) => value * (scale ? scale[Math.floor(i / perOutput)]! : 1));
-    const sums = oracle.conv2d(x, scaled, added, geometry);
-    expectEqual(
-      y,
-      sums.map((sum, i) => Math.min(Math.max(sum + (residual ? residual[i]! : 0), lo), hi)),
-      'y',
-    );
+    const { y, expected } = solveEpilogue(task, epilogue);
+    expectEqual(y, expected, 'y');
   });
 });
 

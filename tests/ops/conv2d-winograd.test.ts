@@ -1,18 +1,16 @@
 // Winograd convolution, chosen for every geometry it fits: exactly on integers where its transforms are exact (F(2x2, 3x3)), else
 // within a stated error, against PyTorch, and with everything that compile fuses. 'winograd2' takes 3 x 3 and 5 x 5 kernels.
 import { describe, expect, test, vi } from 'vitest';
-import { conv2d, conv2dOp } from '../../ts/ops/conv2d.ts';
+import { conv2d } from '../../ts/ops/conv2d.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
 import { winogradSides } from '../../ts/ops/conv2d-winograd.ts';
-import { channelsLast } from '../../ts/ops/copy.ts';
 import { init, shutdown } from '../../ts/runtime/engine.ts';
-import { apply } from '../../ts/tensor/apply.ts';
-import type { Operand } from '../../ts/tensor/op.ts';
 import { type Conv2dCase, type Conv2dInputs, conv2dCases, conv2dInputs } from '../cases/conv2d.ts';
 import { golden } from '../golden/load.ts';
 import { dot, expectEqual, magnitude, worst } from '../reference/compare.ts';
 import * as oracle from '../reference/conv2d.ts';
 import { type Numbers, smallIntegers, values } from '../reference/values.ts';
+import { epilogues, solveEpilogue } from './epilogue.ts';
 import {
   type Answer,
   expectSameBits,
@@ -154,44 +152,10 @@ describe.each(ALGORITHMS)('%s: PyTorch', (algorithm) => {
   });
 });
 
-const [lo, hi] = [-30, 50];
-
-/** The op with an activation fused. */
-const clamped: typeof conv2dOp = {
-  ...conv2dOp,
-  infer(inputs, options) {
-    const { geometry, outputs } = conv2dOp.infer(inputs, options);
-    return { geometry: { ...geometry, lo, hi }, outputs };
-  },
-};
-
-describe.each(['residual', 'scale', 'bias, residual, scale'])('%s and bounds, on integers', (operands) => {
+describe.each(epilogues)('%s and bounds, on integers', (epilogue) => {
   test.each(casesOf('winograd2', [...conv2dCases, ...ends]))('$name', (task) => {
     chosen.algorithm = 'winograd2';
-    const { geometry, x, weight, bias } = conv2dInputs(task, smallIntegers);
-    const outputs = geometry.y[1]!;
-    const scale = operands.includes('scale') ? smallIntegers('scale', [outputs]) : null;
-    const residual = operands.includes('residual') ? smallIntegers('residual', geometry.y) : null;
-    const added = operands.includes('bias') ? (bias ?? smallIntegers('bias', [outputs])) : null;
-    const inputs: Record<string, Input> = {
-      x: { data: x, shape: task.x, constant: true },
-      weight: { data: weight, shape: task.weight, layout: 'channelsLast', constant: true },
-    };
-    if (scale) inputs.scale = { data: scale, shape: [outputs], constant: true };
-    if (added) inputs.bias = { data: added, shape: [outputs], constant: true };
-    if (residual) inputs.residual = { data: residual, shape: geometry.y, layout: 'channelsLast', constant: true };
-    const { y } = solve({
-      inputs,
-      run: (given) => {
-        const operands: Operand[] = [channelsLast(given.x!), given.weight!];
-        operands.push(given.bias ?? null, given.residual ?? null, given.scale ?? null);
-        return apply(clamped, operands, task.options ?? {})[0]!;
-      },
-    });
-    const perOutput = weight.length / outputs;
-    const scaled = weight.map((value, i) => value * (scale ? scale[Math.floor(i / perOutput)]! : 1));
-    const sums = oracle.conv2d(x, scaled, added, geometry);
-    const expected = sums.map((sum, i) => Math.min(Math.max(sum + (residual ? residual[i]! : 0), lo), hi));
+    const { y, expected, sums } = solveEpilogue(task, epilogue);
     if (isExact('winograd2', task)) expectEqual(y, expected, 'y');
     else expect(worst(y, expected).error / magnitude(sums)).toBeLessThan(LOSS);
   });
