@@ -769,6 +769,42 @@ describe('compile', () => {
     }
   });
 
+  it('notices layers that are replaced, added, removed or swapped, wherever a module holds them', () => {
+    const plusOne = (): nn.Module => new Net({}, (x) => x.add(1));
+    const double = new Net({}, (x) => x.mul(2));
+    interface Holder {
+      head: nn.Module;
+      later: nn.Module | null;
+      list: nn.Module[];
+      chain: nn.Sequential;
+      extra?: nn.Module;
+    }
+    const chain = new nn.Sequential(plusOne());
+    const forward = (x: Tensor, { head, later, list, extra, chain }: Holder): Tensor =>
+      [head, later, ...list, extra, chain].reduce((value, layer) => layer?.forward(value) ?? value, x);
+    const net = new Net({ head: plusOne(), chain }, forward as never) as unknown as nn.Module & Holder;
+    net.later = null;
+    net.list = [plusOne()];
+    const run = compile(net, { input: [1] });
+    const answer = (): number => run(ones([1])).item();
+    expect([answer(), answer()]).toEqual([4, 4]);
+    const changes: [change: () => void, expected: number][] = [
+      [() => (net.head = double), 4],
+      [() => (net.later = plusOne()), 5],
+      [() => net.list.push(double), 9],
+      [() => net.list.reverse(), 8],
+      [() => net.list.pop(), 7],
+      [() => (net.extra = double), 13],
+      [() => (net.extra = undefined as never), 7],
+      [() => (chain[1] = double), 14],
+      [() => (chain[0] = double), 24],
+    ];
+    for (const [change, expected] of changes) {
+      change();
+      expect([answer(), answer()]).toEqual([expected, expected]);
+    }
+  });
+
   it('refuses other shapes, dtypes and options', () => {
     const run = compile(new nn.Flatten(), { input: [2, 3, 1] });
     expect(() => run(zeros([1, 3, 1]))).toThrow(RangeError);

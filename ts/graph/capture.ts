@@ -10,6 +10,7 @@ import { type DType, elementBytes } from '../tensor/dtype.ts';
 import type { OpCall } from '../tensor/op.ts';
 import { isContiguous, sameShape, sizeOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { PartsWatch, type Whole } from './parts.ts';
 
 /** What a captured input looks like. */
 export interface InputSpec {
@@ -19,19 +20,14 @@ export interface InputSpec {
 }
 
 /** Something that a captured list depends on: a module, in training or evaluation, with the parameters and layers it has. */
-export interface Moded {
+export interface Moded extends Whole {
   readonly training: boolean;
-  /** Its own parameters and direct children. */
-  parts(): readonly unknown[];
-  /** Whether `parts()` would return these. `seen`, empty at first, is its memory between two questions. */
-  hasParts(expected: readonly unknown[], seen: unknown[]): boolean;
 }
 
 /** A module as it was when it ran. */
 interface Mode {
   readonly training: boolean;
   readonly parts: readonly unknown[];
-  readonly seen: unknown[];
 }
 
 /** A list of op calls, and what it depends on besides its inputs. */
@@ -51,7 +47,7 @@ let modes: Map<Moded, Mode> | null = null;
 
 /** Notes that a module runs: its mode and its parts become part of the program's key. */
 export function noteModule(module: Moded): void {
-  modes?.set(module, { training: module.training, parts: module.parts(), seen: [] });
+  modes?.set(module, { training: module.training, parts: module.parts() });
 }
 
 observeHooks(() => {
@@ -92,13 +88,14 @@ export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Te
   try {
     const result = callback(...inputs);
     noGrad(endRandomCapture);
+    const parts = new PartsWatch(new Map([...seen].map(([module, mode]) => [module, mode.parts])));
     return {
       calls,
       inputs,
       result,
       leaves: [...leaves.keys()],
-      isCurrent: () => unchanged(seen, leaves),
-      hasSameParts: () => partsUnchanged(seen),
+      isCurrent: () => unchanged(seen, leaves) && parts.unchanged(),
+      hasSameParts: () => parts.unchanged(),
     };
   } finally {
     modes = null;
@@ -106,14 +103,9 @@ export function capture<T>(specs: readonly InputSpec[], callback: (...inputs: Te
   }
 }
 
-function partsUnchanged(modules: ReadonlyMap<Moded, Mode>): boolean {
-  for (const [module, { parts, seen }] of modules) if (!module.hasParts(parts, seen)) return false;
-  return true;
-}
-
-/** Whether modules and leaves are as they were noted. */
+/** Whether modules are in the modes, and leaves as trainable, as they were noted. */
 function unchanged(modules: ReadonlyMap<Moded, Mode>, leaves: ReadonlyMap<Tensor, boolean>): boolean {
   for (const [module, { training }] of modules) if (module.training !== training) return false;
   for (const [leaf, trainable] of leaves) if (leaf.requiresGrad !== trainable || leaf.hooks?.length) return false;
-  return partsUnchanged(modules);
+  return true;
 }

@@ -72,7 +72,7 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
   const { spec, settings } = checkedOptions(options);
   if (typeof model?.rememberModes !== 'function')
     throw new TypeError(`compile: expected a Module, got ${typeof model}; a function can be the forward of one`);
-  const { shape, dtype } = spec;
+  const { shape, dtype, strides } = spec;
   let built = build(model, spec, settings);
   const input = (x: Tensor): Tensor => {
     checkReadable('compile', x);
@@ -82,7 +82,7 @@ export function compile(model: Compilable, options: CompileOptions): CompiledMod
       built.inference.program.dispose();
       built = build(model, spec, settings);
     }
-    return noGrad(() => contiguous(x));
+    return sameShape(x.strides, strides) ? x : noGrad(() => contiguous(x));
   };
   const run = (x: Tensor): Tensor => {
     const inputs = [input(x)];

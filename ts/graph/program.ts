@@ -51,6 +51,7 @@ export class Program implements Tenant {
   readonly #written: readonly Storage[];
   /** Per input, whether a command writes to it. */
   readonly #changed: readonly boolean[];
+  readonly #results: readonly Result[];
   readonly #placement: Placement;
   #uses: ReadonlyMap<Storage, readonly Use[]> = new Map();
   #address = 0;
@@ -80,6 +81,7 @@ export class Program implements Tenant {
     const persistent = [...named.keys()].filter(({ state }) => state === 'live' || state === 'lazy');
     this.#written = persistent.filter((storage) => named.get(storage));
     this.#changed = inputs.map(({ storage }) => named.get(storage) ?? false);
+    this.#results = resultsOf(inputs, outputs);
     // Parameters that it was packed from are pinned like those it reads, unless they shall go.
     const roots = releaseWeights ? [] : constants.flatMap(({ roots }) => roots);
     this.pinned = [...new Set([...persistent, ...roots])];
@@ -155,7 +157,7 @@ export class Program implements Tenant {
 
   /** Runs on these inputs, whose specs are those of the capture, and returns fresh outputs. */
   run(inputs: readonly Tensor[]): Tensor[] {
-    return this.#perform(inputs, (address, count) => engine().run(address, count));
+    return this.#perform(inputs, replay);
   }
 
   /** Runs on these inputs and returns, per command, when it started, and last when all was over, in milliseconds. */
@@ -199,9 +201,7 @@ export class Program implements Tenant {
       throw error;
     } finally {
       for (const storage of this.#written) storage.version++;
-      inputs.forEach(({ storage }, i) => {
-        if (this.#changed[i]) storage.version++;
-      });
+      for (let i = 0; i < inputs.length; i++) if (this.#changed[i]) inputs[i]!.storage.version++;
     }
   }
 
@@ -221,28 +221,28 @@ export class Program implements Tenant {
 
   /** Points the program at these inputs and at fresh outputs. An output that is an input or a parameter is handed back as it is. */
   #bindEnds(inputs: readonly Tensor[], fresh: Storage[]): Tensor[] {
-    const bound = new Map<Storage, Storage>();
-    const shifts = new Map<Storage, number>();
-    this.#inputs.forEach(({ storage }, i) => {
-      const { storage: actual, offset, dtype } = inputs[i]!;
-      bound.set(storage, actual);
-      shifts.set(storage, offset);
-      this.#bind(storage, actual.address + offset * elementBytes(dtype));
-    });
-    return this.#outputs.map(({ storage, shape, dtype, strides, offset }) => {
-      const target = storage.state === 'planned' ? (bound.get(storage) ?? this.#fresh(storage, bound, fresh)) : storage;
-      const shift = shifts.get(storage) ?? 0;
-      return new Tensor({ storage: target, shape, dtype, strides, offset: offset + shift });
-    });
+    for (let i = 0; i < inputs.length; i++) {
+      const { storage, offset, dtype } = inputs[i]!;
+      this.#bind(this.#inputs[i]!.storage, storage.address + offset * elementBytes(dtype));
+    }
+    const results: Tensor[] = [];
+    for (const { tensor, input, first } of this.#results) {
+      const { shape, dtype, strides, offset } = tensor;
+      const given = input === null ? null : inputs[input]!;
+      const storage = given?.storage ?? (first === null ? this.#owned(tensor.storage, fresh) : results[first]!.storage);
+      results.push(new Tensor({ storage, shape, dtype, strides, offset: offset + (given?.offset ?? 0) }));
+    }
+    return results;
   }
 
-  #fresh(storage: Storage, bound: Map<Storage, Storage>, fresh: Storage[]): Storage {
+  /** Where a result lies that is no input: in fresh memory, or in a storage from outside. */
+  #owned(storage: Storage, fresh: Storage[]): Storage {
+    if (storage.state !== 'planned') return storage;
     const target = new Storage(storage.bytes);
     target.computed = true;
     engine().allocate(target);
     track(target);
     fresh.push(target);
-    bound.set(storage, target);
     this.#bind(storage, target.address);
     return target;
   }
@@ -268,6 +268,29 @@ export class Program implements Tenant {
     if (this.#address) engine().heap.free(this.#address);
     this.#address = 0;
   }
+}
+
+/** An output, and where it lies: in the storage of an input, of an earlier output, or else in one of its own. */
+interface Result {
+  readonly tensor: Tensor;
+  readonly input: number | null;
+  readonly first: number | null;
+}
+
+function resultsOf(inputs: readonly Tensor[], outputs: readonly Tensor[]): Result[] {
+  const place = (among: readonly Tensor[], storage: Storage): number | null => {
+    const index = among.findIndex((tensor) => tensor.storage === storage);
+    return index < 0 ? null : index;
+  };
+  return outputs.map((tensor, i) => ({
+    tensor,
+    input: place(inputs, tensor.storage),
+    first: place(outputs.slice(0, i), tensor.storage),
+  }));
+}
+
+function replay(address: number, count: number): RunFailure | null {
+  return engine().run(address, count);
 }
 
 const WEIGHTS_RELEASED =

@@ -147,32 +147,6 @@ export abstract class Module {
     return parts;
   }
 
-  /**
-   * @internal Whether `parts()` would return the same. Asked at every replay: `seen` keeps the values of all properties from one time to the
-   * next, and as long as they are the same nothing is looked at closely.
-   */
-  hasParts(expected: readonly unknown[], seen: unknown[]): boolean {
-    if (this.#hasValues(seen)) return true;
-    const parts = this.parts();
-    if (parts.length !== expected.length || parts.some((part, i) => part !== expected[i])) return false;
-    seen.length = 0;
-    for (const value of Object.values(this)) {
-      seen.push(value);
-      if (Array.isArray(value)) seen.push(...value);
-    }
-    return true;
-  }
-
-  #hasValues(seen: readonly unknown[]): boolean {
-    let i = 0;
-    for (const name in this) {
-      const value: unknown = this[name];
-      if (seen[i++] !== value) return false;
-      if (Array.isArray(value)) for (const entry of value) if (seen[i++] !== entry) return false;
-    }
-    return i > 0 && i === seen.length;
-  }
-
   /** The modules that are properties of this one, and those in arrays that are: `layers.0`, as in PyTorch's ModuleList. */
   *namedChildren(): Generator<[string, Module]> {
     for (const [name, value] of Object.entries(this))
