@@ -10,7 +10,15 @@
 // phases: forward has one (Dukhan, "The Indirect Convolution Algorithm", 2019, for the row-by-row view; XNNPACK's subconvolutions
 // for the phases).
 import { scratch } from './control';
-import { multiplyBlock, multiplyPanels, NO_RESIDUAL, panelColumns, residualDistance, scratchRowBytes } from './gemm';
+import {
+  isFar,
+  multiplyBlock,
+  multiplyPanels,
+  NO_RESIDUAL,
+  panelColumns,
+  residualDistance,
+  scratchRowBytes,
+} from './gemm';
 import { panelBytes } from './pack';
 import { gatherPatches, RUN_WORDS, Source } from './patches';
 import { Input, Output, Table } from './record';
@@ -152,7 +160,8 @@ function multiplyPatches(
   const residual = residualDistance(args.residual, args.y);
   if (args.yRow == phase.columns * args.yColumn && args.yImage == phase.rows * args.yRow) {
     const c = y + <usize>m0 * ldc;
-    multiplyBlock(rows, columns, k0 == 0, k, block, lda, panels, size, steps, residual, c, ldc, lo, hi);
+    const far = isFar(<usize>args.k * args.n);
+    multiplyBlock(rows, columns, k0 == 0, k, block, lda, panels, size, steps, far, residual, c, ldc, lo, hi);
     return;
   }
   const width = panelColumns();

@@ -12,7 +12,7 @@
 import { Input, Output } from './record';
 import { hold, holds, scratch } from './control';
 import { copy, zero } from './patches';
-import { NO_RESIDUAL, SCRATCH_ROW_SLACK, multiplyBlock } from './gemm';
+import { NO_RESIDUAL, SCRATCH_ROW_SLACK, isFar, multiplyBlock } from './gemm';
 import {
   BLOCK_BYTES,
   BLOCK_COLUMN,
@@ -244,13 +244,14 @@ function multiplyPlanes(args: WinogradArgs, count: i32, n: i32, columns: i32, v:
   const mPlane = planeBytes(args.block, transformedRow(args.nc));
   const uPlane = (<usize>args.uPlane) << 2;
   const whole = (columns + 7) & ~7;
+  const far = isFar(<usize>(args.alpha * args.alpha) * args.uPlane);
   let u = args.u + <usize>(n >> 3) * size;
   for (let xi = args.alpha * args.alpha; xi > 0; xi--) {
     let k0 = 0;
     do {
       const k = min(args.kc, args.channels - k0);
       const a = v + ((<usize>k0) << 2);
-      multiplyBlock(count, whole, k0 == 0, k, a, lda, u, size, k0, NO_RESIDUAL, m, ldc, -Infinity, Infinity);
+      multiplyBlock(count, whole, k0 == 0, k, a, lda, u, size, k0, far, NO_RESIDUAL, m, ldc, -Infinity, Infinity);
       k0 += k;
     } while (k0 < args.channels);
     v += vPlane;

@@ -67,6 +67,15 @@ function loopsOf(instructions: readonly Instruction[]): Loop[] {
   return loops;
 }
 
+/** Loads of single bytes, of which nothing is made. */
+function bytesTouched(functions: ReadonlyMap<string, string>): number {
+  const code = functions.get('gemm/touch');
+  expect(code, 'no code of gemm/touch was printed').toBeDefined();
+  const count = instructionsOf(code!).filter(({ text }) => /^movzxbl /.test(text)).length;
+  expect(count).toBeGreaterThan(0);
+  return count;
+}
+
 /** The loop of a function with the most products per instruction: the one that the time is spent in. */
 function hotLoop(functions: ReadonlyMap<string, string>, name: string): Loop {
   const code = functions.get(name);
@@ -146,6 +155,7 @@ describe.runIf(onX64 && version === 24)('relaxed build', () => {
   test.each(relaxed)('%s: %i products', (name, products) => {
     expect(hotLoop(functions, name)).toMatchObject({ products, wide: 0, spills: 0, constants: 0 });
   });
+  test('touch: its 4 loads are there', () => expect(bytesTouched(functions) % 4).toBe(0));
 });
 
 describe.runIf(onX64 && version === 24)('256-bit mode', () => {
@@ -166,4 +176,5 @@ describe.runIf(onX64 && version === 20)('plain build', () => {
   test.each(plain)('%s: %i products', (name, products) => {
     expect(hotLoop(functions, name)).toMatchObject({ products, spills: 0, constants: 0 });
   });
+  test('touch: its 4 loads are there', () => expect(bytesTouched(functions) % 4).toBe(0));
 });

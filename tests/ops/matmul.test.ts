@@ -100,6 +100,22 @@ describe('matmul', () => {
   });
 });
 
+test('a right operand of more than 4 MB, deeper than a k block, for few rows: exact on integers', () => {
+  const [M, K, N] = [20, 1030, 1001];
+  const [a, b] = [smallIntegers('far/a', [M, K]), smallIntegers('far/b', [K, N])];
+  const { y: c } = solve({
+    inputs: { a: { data: a, shape: [M, K] }, b: { data: b, shape: [K, N] } },
+    run: ({ a, b }) => matmul(a, b),
+    dy: { data: smallIntegers('far/dy', [M, N]), shape: [M, N] },
+  });
+  for (let i = 0; i < c.length; i += 31) {
+    const [row, column] = [Math.floor(i / N), i % N];
+    let sum = 0;
+    for (let k = 0; k < K; k++) sum += a[row * K + k]! * b[k * N + column]!;
+    expect(c[i]).toBe(sum);
+  }
+});
+
 test('linear keeps leading dimensions', () => {
   const data = smallIntegers('linear/x', [2, 3, 4]);
   const weight = smallIntegers('linear/weight', [5, 4]);
