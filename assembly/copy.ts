@@ -77,6 +77,14 @@ function moveStrided<T>(y: usize, x: usize, n: i32, sy: usize, sx: usize): void 
   }
 }
 
+/** One row of elements of type T that lie apart on either side. */
+@unmanaged
+class MoveApart<T> {
+  run(y: usize, x: usize, b: usize, c: usize, n: i32, sy: usize, sx: usize, sb: usize, sc: usize): void {
+    moveStrided<T>(y, x, n, sy, sx);
+  }
+}
+
 /** y = x, 4-byte elements. */
 export function copy(args: CopyArgs, first: i32, last: i32, lane: i32): void {
   walk<Move<i32>>(args.y, args.x, 0, 0, 2, args.dims, args.rank, args.count, first, last);
@@ -95,4 +103,14 @@ export function copyBytes(args: CopyArgs, first: i32, last: i32, lane: i32): voi
 /** y = x, 1-byte elements, y a part of a tensor. */
 export function copyBytesInto(args: CopyIntoArgs, first: i32, last: i32, lane: i32): void {
   walk<Move<u8>>(args.y, args.x, 0, 0, 2, args.dims, args.rank, args.count, first, last);
+}
+
+/** y = x, pairs of 4-byte elements; sizes and count are of pairs. */
+export function copyPairs(args: CopyArgs, first: i32, last: i32, lane: i32): void {
+  walk<MoveApart<i64>>(args.y, args.x, 0, 0, 2, args.dims, args.rank, args.count, first, last);
+}
+
+/** y = x, four 4-byte elements at a time; sizes and count are of fours. */
+export function copyFours(args: CopyArgs, first: i32, last: i32, lane: i32): void {
+  walk<MoveApart<v128>>(args.y, args.x, 0, 0, 2, args.dims, args.rank, args.count, first, last);
 }

@@ -39,12 +39,35 @@ export function emitCopy(emit: Emitter, y: Tensor, x: Tensor, into = false): voi
 }
 
 function emitStridedCopy(emit: Emitter, shape: readonly number[], y: CopyOperand, x: CopyOperand, into: boolean): void {
-  if (y.dtype !== 'u8' && !into && emitTranspose(emit, shape, y, x)) return;
+  if (y.dtype !== 'u8' && !into && (emitTranspose(emit, shape, y, x) || emitShortRows(emit, shape, y, x))) return;
   const walk = walkOf(emit, shape, [y, x]);
   const grid = elementGrid(walk.count, 0.3);
   const operands = { y: y.location, x: x.location, ...walk };
   if (into) emit.command(y.dtype === 'u8' ? kernels.copyBytesInto : kernels.copyInto, operands, grid);
   else emit.command(y.dtype === 'u8' ? kernels.copyBytes : kernels.copy, operands, grid);
+}
+
+/** Elements that one load and one store move, by how many lie side by side in both operands. */
+const TOGETHER: Readonly<Record<number, Kernel<kernels.CopyArgs>>> = { 2: kernels.copyPairs, 4: kernels.copyFours };
+
+/**
+ * Copies whose innermost rows have less than four elements, or exactly four: a call per row would cost more than the row. Pairs and
+ * fours that lie side by side move as one; then the longest dimension is walked innermost.
+ */
+function emitShortRows(emit: Emitter, shape: readonly number[], y: CopyOperand, x: CopyOperand): boolean {
+  const loops = coalesce(shape, [y.strides, x.strides]);
+  const inner = loops.at(-1);
+  if (!inner || loops.length < 2 || inner.size > 4) return false;
+  const together = inner.strides.every((stride) => stride === 1) ? TOGETHER[inner.size] : undefined;
+  if (inner.size === 4 && !together) return false;
+  const left = together ? loops.slice(0, -1) : loops;
+  const longest = left.reduce((best, loop) => (loop.size > best.size ? loop : best));
+  const walked = [...left.filter((loop) => loop !== longest), longest];
+  const count = walked.reduce((product, { size }) => product * size, 1);
+  const dims = loopTable(emit, walked, [4, 4]);
+  const operands = { y: y.location, x: x.location, dims, rank: walked.length, count };
+  emit.command(together ?? kernels.copy, operands, elementGrid(count, 0.6));
+  return true;
 }
 
 /** Copies by 4 x 4 blocks if one dimension is innermost in y and another one in x. */
