@@ -7,7 +7,7 @@
 //      source row i + dy + 1 [ . . . a a a a a . . . . ]      the next run begins a source row further
 //
 // Kernel rows outside the source are skipped, for they would add zeros. If runs leave a row sideways, the tile's source rows are
-// copied once to scratch with zeros around them. (patches.ts gathers patches instead: kernels with gaps, groups, narrow outputs.)
+// copied once to scratch with zeros around them. (patches.ts gathers patches instead: kernels with gaps, narrow outputs.)
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { copy, zero } from './patches';
@@ -19,9 +19,9 @@ import { panelBytes, transposeBlock } from './pack';
 @unmanaged
 export class ConvolveRowsArgs {
   y: Output;
-  /** Channels-last; the channels of neighbouring pixels follow one another. */
+  /** Channels inside. Those of neighbouring pixels follow one another, unless every run is a single tap inside the source. */
   x: Input;
-  /** Weights as `pack` writes them; k runs over the taps of all phases, phase by phase. */
+  /** Weights of every group as `pack` writes them; k runs over the taps of all phases, phase by phase. */
   panels: Input;
   /** As y; address 0: none. */
   residual: Input;
@@ -29,17 +29,22 @@ export class ConvolveRowsArgs {
   phases: Table;
   phaseCount: i32;
   images: i32;
+  groups: i32;
+  /** Elements of x from one group to the next. */
+  xGroup: i32;
   height: i32;
   width: i32;
+  /** Source channels of a group. */
   channels: i32;
-  /** Elements between neighbouring images and rows of x. */
+  /** Elements between neighbouring images, rows and columns of x. */
   xImage: i32;
   xRow: i32;
+  xColumn: i32;
   stepY: i32;
   stepX: i32;
   /** Source rows from one run of a patch to the next. */
   dilation: i32;
-  /** Output channels. */
+  /** Output channels of a group. */
   n: i32;
   /** Elements between neighbouring images, rows and columns of a phase in y. */
   yImage: i32;
@@ -68,6 +73,7 @@ class RowSource {
   channels: i32;
   xImage: i32;
   xRow: i32;
+  xColumn: i32;
   stepY: i32;
   stepX: i32;
   dilation: i32;
@@ -103,7 +109,7 @@ class Window {
 }
 
 /**
- * Tiles: for every phase images x row blocks x column blocks x ceil(n / nc), channels fastest.
+ * Tiles: for every phase groups x images x row blocks x column blocks x ceil(n / nc), channels fastest.
  * Scratch per lane, floats: WINDOW_HEAD + source rows of a tile x (its columns x channels rounded up to 4) + 4.
  */
 export function convolveRows(args: ConvolveRowsArgs, first: i32, last: i32, lane: i32): void {
@@ -113,42 +119,56 @@ export function convolveRows(args: ConvolveRowsArgs, first: i32, last: i32, lane
     const phase = changetype<RowPhase>(args.phases + <usize>(p * ROW_PHASE_WORDS) * 4);
     const rowBlocks = (phase.rows + args.tileRows - 1) / args.tileRows;
     const columnBlocks = (phase.columns + args.tileColumns - 1) / args.tileColumns;
-    const end = min(last, start + args.images * rowBlocks * columnBlocks * channelBlocks);
+    const tiles = args.groups * args.images * rowBlocks * columnBlocks * channelBlocks;
+    const end = min(last, start + tiles);
     for (let tile = max(first, start); tile < end; tile++) {
       const block = (tile - start) / channelBlocks;
       const row = block / columnBlocks;
+      const image = row / rowBlocks;
       convolveWindow(
         args,
         phase,
-        row / rowBlocks,
+        image / args.images,
+        image % args.images,
         (row % rowBlocks) * args.tileRows,
         (block % columnBlocks) * args.tileColumns,
         ((tile - start) % channelBlocks) * args.nc,
         scratch(lane),
       );
     }
-    start += args.images * rowBlocks * columnBlocks * channelBlocks;
+    start += tiles;
   }
 }
 
-/** Outputs from row i, column j and channel n on, of one image and phase. */
-function convolveWindow(args: ConvolveRowsArgs, phase: RowPhase, image: i32, i: i32, j: i32, n: i32, to: usize): void {
+/** Outputs from row i, column j and channel n on, of one group, image and phase. */
+function convolveWindow(
+  args: ConvolveRowsArgs,
+  phase: RowPhase,
+  group: i32,
+  image: i32,
+  i: i32,
+  j: i32,
+  n: i32,
+  to: usize,
+): void {
   const window = changetype<Window>(to);
   window.top = i * args.stepY + phase.dy;
   window.rows = min(args.tileRows, phase.rows - i);
   window.columns = min(args.tileColumns, phase.columns - j);
   window.channels = min(args.nc, args.n - n);
-  window.y = args.y + ((<usize>(phase.offset + image * args.yImage + i * args.yRow + j * args.yColumn + n)) << 2);
+  const pixel = phase.offset + image * args.yImage + i * args.yRow + j * args.yColumn;
+  window.y = args.y + ((<usize>(pixel + group * args.n + n)) << 2);
   openWindow(
     changetype<RowSource>(changetype<usize>(args) + offsetof<ConvolveRowsArgs>('height')),
     window,
-    args.x + ((<usize>(image * args.xImage)) << 2),
+    args.x + ((<usize>(group * args.xGroup + image * args.xImage)) << 2),
     j * args.stepX + phase.dx,
     phase.runs,
     phase.taps,
     to + WINDOW_HEAD * 4,
   );
-  multiplyWindow(args, phase, window, args.panels + <usize>(n >> 3) * panelBytes(args.k));
+  const panel = group * ((args.n + 7) >> 3) + (n >> 3);
+  multiplyWindow(args, phase, window, args.panels + <usize>panel * panelBytes(args.k));
 }
 
 /** Finds the source rows of a window that begins at column x, or copies them with zeros at both ends. */
@@ -157,7 +177,7 @@ function openWindow(source: RowSource, window: Window, image: usize, x: i32, run
   const span = (window.columns - 1) * source.stepX + taps;
   const xRow = (<usize>source.xRow) << 2;
   if (x >= 0 && x + span <= source.width) {
-    window.source = image + ((<usize>(x * channels)) << 2);
+    window.source = image + ((<usize>(x * source.xColumn)) << 2);
     window.rowBytes = xRow;
     return;
   }
@@ -250,7 +270,7 @@ function multiplyRows(
   lo: f32,
   hi: f32,
 ): void {
-  const lda = (<usize>(args.stepX * args.channels)) << 2;
+  const lda = (<usize>(args.stepX * args.xColumn)) << 2;
   const ldc = (<usize>args.yColumn) << 2;
   const distance = <usize>args.dilation * window.rowBytes;
   const jump = runJump(k, distance);
@@ -303,6 +323,7 @@ export class ConvolveRowsWeightGradArgs {
   channels: i32;
   xImage: i32;
   xRow: i32;
+  xColumn: i32;
   stepY: i32;
   stepX: i32;
   dilation: i32;

@@ -19,6 +19,7 @@ import {
   type Tap,
   tapOffset,
 } from './conv2d-phases.ts';
+import { part } from './loops.ts';
 import {
   emitPack,
   evenBlock,
@@ -62,18 +63,46 @@ function emitConvolution(emit: Emitter, convolution: Convolution): void {
 }
 
 /**
- * All phases as runs of source rows, or null if patches have to be gathered (gaps between taps or channels) or should be: rows too short for
+ * All phases as runs of source rows, or null if patches have to be gathered (gaps between taps) or should be: rows too short for
  * strips, or single taps at pixels that lie apart, which gathering brings together once for all panels.
  */
 function rowPhases({ x, phases, step, spread, groups }: Convolution): RowPhase[] | null {
-  const source = sourceOf(x, groups);
   const sparse = Math.max(...step, ...spread) > 1 && phases.every(({ taps }) => taps.length < 2);
-  if (!isAdjacent(source) || sparse) return null;
-  const rows = phases.map((phase) => rowPhase(phase, source.channels));
+  if (sparse) return null;
+  const rows = phases.map((phase) => rowPhase(phase, x.shape[1]! / groups));
   const dilation = Math.max(1, ...rows.map((phase) => phase?.dilation ?? 0));
   const fits = (phase: RowPhase | null): phase is RowPhase =>
     phase !== null && phase.columns >= LEAST_ROW && (phase.runs < 2 || phase.dilation === dilation);
   return rows.every(fits) ? rows : null;
+}
+
+/** The source in the words of `convolveRows`. */
+type RowSource = Record<'xGroup' | 'xImage' | 'xRow' | 'xColumn', number> & { readonly x: Location };
+
+/**
+ * Where rows are read. Where the channels of a group do not follow one another from pixel to pixel, a copy is made, group by group,
+ * unless every run is a single tap inside the source: those need no neighbours.
+ */
+function rowSource(emit: Emitter, { x, step, groups }: Convolution, phases: readonly RowPhase[]): RowSource {
+  const [images, , height, width] = x.shape as Four;
+  const { channels, xImage, xRow, xColumn } = sourceOf(x, groups);
+  const inside = ({ taps, dx, columns }: RowPhase) => taps <= 1 && dx >= 0 && (columns - 1) * step[1] + dx < width;
+  if (xColumn === channels || phases.every(inside))
+    return { x: locationOf(x), xGroup: channels, xImage, xRow, xColumn };
+  const strideChannel = channels === 1 ? 1 : x.strides[1]!;
+  const byGroup = part(
+    x,
+    [groups, images, height, width, channels],
+    [channels * strideChannel, xImage, xRow, xColumn, strideChannel],
+  );
+  const pixels = height * width;
+  return {
+    x: locationOf(temporaryCopy(emit, byGroup)),
+    xGroup: images * pixels * channels,
+    xImage: pixels * channels,
+    xRow: width * channels,
+    xColumn: channels,
+  };
 }
 
 /** Columns of a tile at most, and outputs that it should have before its channels are divided. */
@@ -125,11 +154,11 @@ function isPointwise({ x, y, step, spread }: Convolution, phases: readonly RowPh
 }
 
 function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: readonly RowPhase[]): void {
-  const { y, x, panels, residual, step, spread, lo, hi } = convolution;
-  const { xImage, xRow, channels } = sourceOf(x, 1);
-  const n = y.shape[1]!;
+  const { y, x, panels, residual, step, spread, groups, lo, hi } = convolution;
+  const channels = x.shape[1]! / groups;
+  const n = y.shape[1]! / groups;
   const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
-  const pixels = sizeOf(y.shape) / n;
+  const pixels = sizeOf(y.shape) / y.shape[1]!;
   const flat = isPointwise(convolution, rowPhases);
   const phases = flat ? [{ ...rowPhases[0]!, rows: 1, columns: pixels }] : rowPhases;
   const [images, height, width] = flat ? [1, 1, pixels] : [x.shape[0]!, x.shape[2]!, x.shape[3]!];
@@ -139,7 +168,7 @@ function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: 
     words.push(rows, columns, offset, k, runs, taps, dy, dx);
     k += depth;
   }
-  const macs = phases.reduce((sum, { rows, columns, depth }) => sum + images * rows * columns * n * depth, 0);
+  const macs = phases.reduce((sum, { rows, columns, depth }) => sum + images * rows * columns * groups * n * depth, 0);
   const { scratch, ...blocks } = rowBlocks(phases, step, channels, n, macs);
   const tiles = phases.map(
     ({ rows, columns }) => Math.ceil(rows / blocks.tileRows) * Math.ceil(columns / blocks.tileColumns),
@@ -148,17 +177,16 @@ function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: 
     kernels.convolveRows,
     {
       y: locationOf(y),
-      x: locationOf(x),
+      ...rowSource(emit, convolution, rowPhases),
       panels,
       residual: optionalLocation(residual),
       phases: emit.table(words),
       phaseCount: phases.length,
       images,
+      groups,
       height,
       width,
       channels,
-      xImage,
-      xRow,
       stepY: step[0],
       stepX: step[1],
       dilation: Math.max(1, ...phases.map(({ dilation }) => dilation)),
@@ -172,7 +200,7 @@ function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: 
       hi,
     },
     {
-      tiles: images * tiles.reduce((sum, count) => sum + count, 0) * Math.ceil(n / blocks.nc),
+      tiles: groups * images * tiles.reduce((sum, count) => sum + count, 0) * Math.ceil(n / blocks.nc),
       work: macs * MAC_NANOSECONDS,
       scratch,
     },

@@ -84,7 +84,7 @@ function emitRowWeightGrad(
 ): void {
   const { y, rows, columns, macs } = geometry;
   const [images, n] = y;
-  const { xColumn: _, ...source } = sourceOf(x, 1);
+  const source = sourceOf(x, 1);
   const { runs, taps, dy: top, dx: left, depth } = phase;
   const dilation = Math.max(1, phase.dilation);
   const splitRows = Math.max(1, Math.ceil(splitPixels(geometry, 1) / Math.max(1, columns.outputs)));
