@@ -7,9 +7,9 @@ import { type Side, winogradSides } from './conv2d-winograd.ts';
 /** What the choice may look at. */
 type Sizes = Omit<Conv2dGeometry, 'algorithm'>;
 
-/** Whether every channel has a kernel of its own and gives one output. */
-function isDepthwise({ x, weight, groups }: Sizes): boolean {
-  return groups > 1 && groups === x[1] && groups === weight[0];
+/** Whether every channel has kernels of its own: one, or several (a channel multiplier). */
+function isDepthwise({ x, groups }: Sizes): boolean {
+  return groups > 1 && groups === x[1];
 }
 
 // ---- Winograd -------------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ export function forwardApplies(geometry: Sizes, algorithm: Conv2dAlgorithm): boo
 }
 
 export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
-  if (isDepthwise(geometry)) return 'depthwise';
+  if (isDepthwise(geometry) && geometry.groups === geometry.y[1]) return 'depthwise';
   return productAlgorithm(geometry, geometry.x, geometry.y[1], true);
 }
 

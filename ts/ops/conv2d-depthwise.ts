@@ -1,9 +1,11 @@
 // Emits depthwise convolution, every channel with a kernel of its own, and its gradients (assembly/depthwise.ts, depthwise-weight-grad.ts).
+// A channel with several kernels (a channel multiplier) is repeated first: that is one of the nine or more reads of each output.
 import * as kernels from '../generated/kernels.ts';
 import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
+import type { Storage } from '../runtime/storage.ts';
 import type { Operand } from '../tensor/op.ts';
-import { channelsLastStrides } from '../tensor/shape.ts';
-import { locationOf, type Tensor } from '../tensor/tensor.ts';
+import { channelsLastStrides, sizeOf } from '../tensor/shape.ts';
+import { locationOf, Tensor } from '../tensor/tensor.ts';
 import type {
   Conv2dEmitters,
   Conv2dGeometry,
@@ -13,6 +15,8 @@ import type {
   WeightGradOperands,
 } from './conv2d-geometry.ts';
 import { forwardTaps, gradientPhases, type Phase, type Tap, tapOffset } from './conv2d-phases.ts';
+import { emitCopy } from './copy.ts';
+import { part } from './loops.ts';
 import { evenBlock, MAC_NANOSECONDS } from './product.ts';
 
 /** Taps as a grid of kernel rows x taps at even distances. */
@@ -153,9 +157,24 @@ function emitDepthwise(emit: Emitter, { y, x, panels, residual, phases, step, sp
   );
 }
 
+/** The source with every channel repeated until there is one for each output; itself without a channel multiplier. */
+function repeated(emit: Emitter, x: Tensor, outputs: number): Tensor {
+  const [images, channels, height, width] = x.shape as Four;
+  if (outputs === channels) return x;
+  const shape = [images, outputs, height, width];
+  const { storage } = emit.temporary(4 * sizeOf(shape));
+  const strides = channelsLastStrides(shape);
+  const copy = new Tensor({ storage: storage as Storage, shape, dtype: x.dtype, strides });
+  const times = outputs / channels;
+  const everyTime = [strides[0]!, times, strides[2]!, strides[3]!];
+  for (let offset = 0; offset < times; offset++) emitCopy(emit, part(copy, x.shape, everyTime, offset), x, true);
+  return copy;
+}
+
 function emitForward(emit: Emitter, geometry: Conv2dGeometry, operands: ForwardOperands): void {
   const { rows, columns, lo, hi } = geometry;
-  const { y, x, weight, bias, residual, scale } = operands;
+  const { y, weight, bias, residual, scale } = operands;
+  const x = repeated(emit, operands.x, y.shape[1]!);
   const taps = forwardTaps(geometry, (r, s) => tapOffset(weight, r, s));
   const phases = [{ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }];
   emitDepthwise(emit, {
@@ -204,8 +223,9 @@ function weightGradBlocks({ y, rows, columns, macs }: Conv2dGeometry, floats: nu
   return { splitRows, blockRows: evenBlock(rows.outputs, fitting, 1), splits: Math.max(1, Math.ceil(all / splitRows)) };
 }
 
-function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGradOperands): void {
+function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x: source, dy }: WeightGradOperands): void {
   const { y, rows, columns, macs } = geometry;
+  const x = repeated(emit, source, y[1]);
   const [images, channels, height, width] = x.shape as Four;
   const [xImage, , xRow, xColumn] = x.strides as Four;
   const taps = rows.kernel * columns.kernel;
@@ -247,7 +267,7 @@ function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: 
   );
 }
 
-/** Depthwise convolution: `groups` equals the channels of input and output. */
+/** Depthwise convolution: `groups` equals the channels of the input; the input gradient takes one kernel per channel only. */
 export const depthwise: Conv2dEmitters = {
   forward: emitForward,
   inputGrad: emitInputGrad,
