@@ -42,7 +42,7 @@ export class Command {
 
 /** Less work than this is done by the calling thread alone: handing it out costs about 1 us per thread. */
 const SHARE_NANOSECONDS: f32 = 20000;
-/** From this much work on parked workers are woken, which takes them 20 to 80 us. */
+/** A program with this much work to share is worth workers: parked ones are woken, which takes them 20 to 80 us. */
 const WAKE_NANOSECONDS: f32 = 200000;
 /** How long an idle worker spins before it parks. */
 const SPIN_MILLISECONDS: f64 = 0.1;
@@ -58,7 +58,7 @@ const POLLS_PER_CLOCK: i32 = 256;
 export function run(program: usize, count: i32): i32 {
   store<i32>(field(STATUS), 0);
   for (let i = 0; i < count; i++) {
-    const status = perform(program, i);
+    const status = perform(program, i, count);
     if (status) return status;
   }
   return 0;
@@ -69,20 +69,42 @@ export function runTimed(program: usize, count: i32, times: usize): i32 {
   store<i32>(field(STATUS), 0);
   store<f64>(times, now());
   for (let i = 0; i < count; i++) {
-    const status = perform(program, i);
+    const status = perform(program, i, count);
     if (status) return status;
     store<f64>(times + ((<usize>(i + 1)) << 3), now());
   }
   return 0;
 }
 
-/** Runs command `i` and returns the status. */
-function perform(program: usize, i: i32): i32 {
-  const command = changetype<Command>(program + <usize>i * offsetof<Command>());
+/** Whether `count` commands have so much work to share that parked workers are woken for them, and absent ones started. */
+export function worthWorkers(program: usize, count: i32): bool {
+  let work: f32 = 0;
+  for (let i = 0; i < count && work < WAKE_NANOSECONDS; i++) {
+    const command = commandAt(program, i);
+    if (canShare(command)) work += command.work;
+  }
+  return work >= WAKE_NANOSECONDS;
+}
+
+// @ts-ignore: decorator
+@inline
+function commandAt(program: usize, i: i32): Command {
+  return changetype<Command>(program + <usize>i * offsetof<Command>());
+}
+
+// @ts-ignore: decorator
+@inline
+function canShare(command: Command): bool {
+  return command.work >= SHARE_NANOSECONDS && command.tiles > 1;
+}
+
+/** Runs command `i` of `count` and returns the status. */
+function perform(program: usize, i: i32, count: i32): i32 {
+  const command = commandAt(program, i);
   store<i32>(field(CURRENT), i);
   store<u64>(field(STARTED), load<u64>(field(STARTED)) + 1);
   if (ASC_FEATURE_THREADS) {
-    if (command.work >= SHARE_NANOSECONDS && command.tiles > 1 && load<i32>(field(LANES)) > 1) share(command);
+    if (canShare(command) && load<i32>(field(LANES)) > 1) share(command, count - i);
     else dispatch(command.kernel, command.args, 0, command.tiles, 0);
   } else {
     dispatch(command.kernel, command.args, 0, command.tiles, 0);
@@ -90,14 +112,14 @@ function perform(program: usize, i: i32): i32 {
   return load<i32>(field(STATUS));
 }
 
-/** Publishes a command, helps to compute it, and returns when its last tile is done or a worker is lost. */
-function share(command: Command): void {
+/** Publishes the first of `left` commands, helps to compute it, and returns when its last tile is done or a worker is lost. */
+function share(command: Command, left: i32): void {
   const tiles = command.tiles;
   store<i32>(field(KERNEL), command.kernel);
   store<usize>(field(ARGS), command.args);
   atomic.store<i32>(field(DONE), 0);
   atomic.store<u64>(field(TICKET), (<u64>tiles) << 32);
-  if (command.work >= WAKE_NANOSECONDS && atomic.load<i32>(field(PARKED)) > 0) wake();
+  if (atomic.load<i32>(field(PARKED)) > 0 && worthWorkers(changetype<usize>(command), left)) wake();
   while (takeTiles(0)) {}
   awaitOthers(tiles);
 }

@@ -1,13 +1,25 @@
-// Workers that come late, sleep, trap or stall.
+// Workers that come late, sleep, trap, stall or are ended by others.
 import { spawnSync } from 'node:child_process';
+import workerThreads, { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import { faulty } from '../ts/generated/kernels.ts';
 import { engine } from '../ts/runtime/engine.ts';
 import { allocateTensor } from '../ts/tensor/create.ts';
 import { locationOf } from '../ts/tensor/tensor.ts';
-import { data, full, init, shutdown, WorkerError } from './feathermap.ts';
+import { conv2d, data, full, init, rand, shutdown, WorkerError } from './feathermap.ts';
 
-afterEach(shutdown);
+const started: Worker[] = [];
+workerThreads.Worker = class extends Worker {
+  constructor(...order: ConstructorParameters<typeof Worker>) {
+    super(...order);
+    started.push(this);
+  }
+};
+
+afterEach(async () => {
+  await shutdown();
+  started.length = 0;
+});
 
 const settle = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -19,6 +31,24 @@ function runFaulty(fault: 0 | 1 | 2): void {
 }
 
 describe('workers', () => {
+  it('start with the first run that has work for them', async () => {
+    await init({ threads: 3 });
+    full([1000], 3).add(1).data();
+    expect(started.length).toBe(0);
+    runFaulty(0);
+    runFaulty(0);
+    expect(started.length).toBe(2);
+  });
+
+  it('that are ended between two runs are replaced, and kernels keep their scratch memory', async () => {
+    await init({ threads: 2, debug: true });
+    const [x, w] = [rand([8, 32, 28, 28]), rand([32, 32, 3, 3])];
+    const before = conv2d(x, w).data();
+    await started[0]!.terminate();
+    expect(conv2d(x, w).data()).toEqual(before);
+    expect(started.length).toBe(2);
+  });
+
   it('compute the same whether they are there or not', async () => {
     await init({ threads: 3 });
     const before = full([300, 1000], 3).data();
@@ -27,8 +57,8 @@ describe('workers', () => {
   });
 
   it.each([
-    [1, /^worker [12] of 3 died in the middle of a run; new workers have been started$/],
-    [2, /^worker [12] of 3 has not moved for too long; new workers have been started$/],
+    [1, /^worker [12] of 3 died in the middle of a run; the next run starts new ones$/],
+    [2, /^worker [12] of 3 has not moved for too long; the next run starts new ones$/],
   ] as const)('with fault %i end the run with an error, and the next run works', async (fault, message) => {
     await init({ threads: 3, workerTimeout: 2000 });
     await settle(300);

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -35,34 +35,66 @@ async function bundleWorker() {
   );
 }
 
-/** One file per entry of package.json "exports", shared code in chunks. */
+const ENTRIES = {
+  index: 'ts/index.ts',
+  functional: 'ts/functional.ts',
+  models: 'ts/models/index.ts',
+  data: 'ts/data/index.ts',
+  train: 'ts/train/index.ts',
+  safetensors: 'ts/exchange/safetensors.ts',
+  viz: 'ts/viz/index.ts',
+  internal: 'ts/internal.ts',
+};
+const KERNELS = ['simd', 'relaxed', 'simd-mt', 'relaxed-mt'];
+
+/** Leaves the kernels in files of their own, which both bundles import when one is needed. */
+const kernelsApart = {
+  name: 'kernels-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: /generated\/wasm\// }, ({ path }) => ({
+      path: `../wasm/${basename(path, '.ts')}.js`,
+      external: true,
+    }));
+  },
+};
+
+/**
+ * Lets every entry import everything that ts/index.ts does. Files that the same entries import share a chunk, so this becomes one of 320 kB.
+ * Node starts 12 ms sooner from it than from the 13 that the entries need of each other, but bundlers leave out little of it.
+ */
+const wholeCore = {
+  name: 'whole-core',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /.*/ }, ({ kind, path }) => (kind === 'entry-point' ? { path, namespace: 'entry' } : null));
+    onLoad({ filter: /.*/, namespace: 'entry' }, ({ path }) => ({
+      contents: `import './ts/index.ts'; export * from '${path}';`,
+      resolveDir: process.cwd(),
+    }));
+  },
+};
+
+/** One file per entry of package.json "exports", shared code in chunks: for bundlers and browsers in dist/, for Node in dist/node/. */
 async function bundlePackage() {
   rmSync('dist', { recursive: true, force: true });
-  await build({
+  const options = {
     ...common,
-    entryPoints: {
-      index: 'ts/index.ts',
-      functional: 'ts/functional.ts',
-      models: 'ts/models/index.ts',
-      data: 'ts/data/index.ts',
-      train: 'ts/train/index.ts',
-      safetensors: 'ts/exchange/safetensors.ts',
-      viz: 'ts/viz/index.ts',
-      internal: 'ts/internal.ts',
-      'cli/mnist': 'ts/cli/mnist.ts',
-    },
-    outdir: 'dist',
     splitting: true,
     // A third less to parse before the first result; names stay, and the source maps show the rest.
     minifyWhitespace: true,
     sourcemap: true,
     external: ['node:*'],
     mainFields: ['module', 'main'],
+  };
+  await build({
+    ...options,
+    entryPoints: { ...ENTRIES, 'cli/mnist': 'ts/cli/mnist.ts' },
+    plugins: [kernelsApart],
+    outdir: 'dist',
     chunkNames: 'chunks/[name]-[hash]',
   });
-  mkdirSync('dist/wasm', { recursive: true });
-  for (const name of ['simd', 'relaxed', 'simd-mt', 'relaxed-mt'])
-    cpSync(`build/${name}.wasm`, `dist/wasm/${name}.wasm`);
+  await build({ ...options, entryPoints: ENTRIES, plugins: [kernelsApart, wholeCore], outdir: 'dist/node' });
+  await build({ ...common, entryPoints: KERNELS.map((name) => `ts/generated/wasm/${name}.ts`), outdir: 'dist/wasm' });
+  for (const name of KERNELS) cpSync(`build/${name}.wasm`, `dist/wasm/${name}.wasm`);
 }
 
 function emitTypes() {

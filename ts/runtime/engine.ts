@@ -22,9 +22,9 @@ import { stopPairing, type Trial, tryPairing } from './simd256.ts';
 import type { Storage } from './storage.ts';
 import {
   type Build,
-  embedded,
   instantiateKernels,
   type KernelExports,
+  kernelBytes,
   loadModule,
   supportsRelaxed,
   type WasmSource,
@@ -129,7 +129,7 @@ export class Engine {
     this.#stage(STAGING_BYTES);
   }
 
-  /** Starts a control block at `address`, and the workers on it. */
+  /** Starts a control block at `address`. */
   #useControl(address: number): void {
     const { memory } = this;
     this.#control = address;
@@ -140,7 +140,6 @@ export class Engine {
     this.#word(SCRATCH, this.#scratch);
     this.#word(SCRATCH_STRIDE, this.#scratchStride);
     this.#kernels.initialise(address);
-    if (this.threads > 1) this.#pool = new WorkerPool(this.#module, memory, address, this.threads);
   }
 
   /** Gives a storage its memory. */
@@ -191,6 +190,7 @@ export class Engine {
 
   /** Runs a program that lies in memory. Throws WorkerError if a worker is lost; other failures are returned to be named. */
   run(program: number, count: number): RunFailure | null {
+    this.#startWorkers(program, count);
     return this.#guard(() => this.#kernels.run(program, count));
   }
 
@@ -198,6 +198,7 @@ export class Engine {
   runTimed(program: number, count: number): { failure: RunFailure | null; times: Float64Array<ArrayBuffer> } {
     const address = this.heap.allocate(8 * (count + 1));
     try {
+      this.#startWorkers(program, count);
       const failure = this.#guard(() => this.#kernels.runTimed(program, count, address));
       const first = address >>> 3;
       return { failure, times: new Float64Array(this.memory.f64.subarray(first, first + count + 1)) };
@@ -206,25 +207,32 @@ export class Engine {
     }
   }
 
-  /** Calls into wasm, with workers that live, and says how it went. */
+  /** Workers that live, if the program is worth them. Starting costs 5 ms, so what is over sooner never has any. */
+  #startWorkers(program: number, count: number): void {
+    if (this.threads === 1) return;
+    if (this.#pool?.broken) this.#discardPool();
+    if (!this.#pool && this.#kernels.worthWorkers(program, count))
+      this.#pool = new WorkerPool(this.#module, this.memory, this.#control, this.threads);
+  }
+
+  /** Calls into wasm and says how it went. */
   #guard(call: () => number): RunFailure | null {
-    if (this.#pool?.broken) this.#replacePool();
     let code: number;
     try {
       code = call();
     } catch (error) {
-      this.#replacePool();
+      this.#discardPool();
       throw error;
     }
     if (this.debug) this.heap.checkCanaries();
     if (code === 0) return null;
     const failure = { code, command: this.#read(COMMAND), detail: this.#read(DETAIL), extent: this.#read(EXTENT) };
     if (code === INDEX_OUT_OF_RANGE) return failure;
-    this.#replacePool();
+    this.#discardPool();
     throw new WorkerError(
       code === WORKER_FAILED
-        ? `worker ${failure.detail} of ${failure.extent} died in the middle of a run; new workers have been started`
-        : `worker ${failure.detail} of ${failure.extent} has not moved for too long; new workers have been started`,
+        ? `worker ${failure.detail} of ${failure.extent} died in the middle of a run; the next run starts new ones`
+        : `worker ${failure.detail} of ${failure.extent} has not moved for too long; the next run starts new ones`,
     );
   }
 
@@ -240,17 +248,20 @@ export class Engine {
   }
 
   /**
-   * New workers on a new control block with new scratch memory. The old ones cannot reach those; what they may still write
+   * Ends the workers and takes a new control block and new scratch memory. The old ones cannot reach those; what they may still write
    * to is given back only when the last of them has ended.
    */
-  #replacePool(): void {
+  #discardPool(): void {
     if (!this.#pool) return;
     const ended = this.#pool.kill();
     this.#pool = null;
     const resume = this.heap.deferFrees();
     void ended.then(resume);
-    if (this.#scratch) this.heap.free(this.#scratch);
-    this.#scratch = this.#scratchStride = 0;
+    const scratch = this.#scratch;
+    if (scratch) {
+      this.#scratch = this.heap.allocate(this.#scratchStride * this.threads);
+      this.heap.free(scratch);
+    }
     this.#useControl(this.heap.allocate(controlBytes));
   }
 
@@ -354,7 +365,7 @@ function sameSettings(a: Settings, b: Settings): boolean {
 }
 
 /**
- * Starts the engine: picks the kernels, makes the memory, starts the workers (without waiting for them).
+ * Starts the engine: picks the kernels and makes the memory. Workers start with the first run that has work for them.
  * Calling it again with the same options does nothing; with others it throws until `shutdown()`.
  *
  * @throws TypeError for an unknown option, RangeError for a bad value, Error if the engine runs with other options
@@ -401,7 +412,7 @@ async function trySimd256(wanted: Settings, shared: boolean): Promise<Trial> {
   if (wanted.build !== 'relaxed')
     return { reason: '256-bit mode needs relaxed SIMD, which this runtime does not accept' };
   if (wanted.wasm) return { reason: '256-bit mode needs the embedded kernels, but a module was given' };
-  return tryPairing(await embedded('relaxed', shared), async (module, active) => {
+  return tryPairing(await kernelBytes('relaxed', shared), async (module, active) => {
     const memory = new LinearMemory(TRIAL_BYTES, shared);
     const settings = { ...wanted, threads: 1, debug: false, simd256: { active, reason: null } };
     return new Engine(settings, module, memory, await instantiate(module, memory, wanted));

@@ -20,18 +20,15 @@ interface WorkerHandle {
   ended: Promise<void>;
 }
 
-type NodeWorkerThreads = typeof import('node:worker_threads');
-
-/** Node's worker_threads, without an import that browsers and bundlers would stumble over. */
-function nodeWorkerThreads(): NodeWorkerThreads | undefined {
-  return globalThis.process?.getBuiltinModule?.('node:worker_threads');
-}
-
-/** Whether this runtime can share memory with workers. Edge workers have SharedArrayBuffer but no Worker. */
+/**
+ * Whether this runtime can share memory with workers, as Node, Deno and Bun can. Edge workers have SharedArrayBuffer and a worker_threads that
+ * does nothing, but no V8 to name.
+ */
 export function supportsThreads(): boolean {
   if (typeof SharedArrayBuffer === 'undefined') return false;
   if ((globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === false) return false;
-  return nodeWorkerThreads() !== undefined;
+  const { versions, getBuiltinModule } = globalThis.process ?? {};
+  return getBuiltinModule !== undefined && Boolean(versions?.v8);
 }
 
 /** Threads that `threads: 'auto'` means: the logical processors, 8 at most. */
@@ -44,14 +41,16 @@ function nodeProcessors(): number {
   return globalThis.process?.getBuiltinModule?.('node:os').availableParallelism() ?? 1;
 }
 
-function startWorker(order: WorkerOrder, onFailure: () => void): WorkerHandle {
-  const { Worker } = nodeWorkerThreads()!;
+/** `onEnd` is called when it fails or ends: by itself it never does. */
+function startWorker(order: WorkerOrder, onEnd: () => void): WorkerHandle {
+  // No import: browsers and bundlers would stumble over it, and loading it takes 3 ms.
+  const { Worker } = globalThis.process.getBuiltinModule('node:worker_threads');
   const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(workerSource)}`), { workerData: order });
   worker.unref();
   const ended = new Promise<void>((resolve) => {
-    worker.on('error', onFailure);
-    worker.on('exit', (code) => {
-      if (code) onFailure();
+    worker.on('error', onEnd);
+    worker.on('exit', () => {
+      onEnd();
       resolve();
     });
   });
@@ -63,7 +62,7 @@ const GRACE_MILLISECONDS = 2000;
 
 /** The workers of an engine, lanes 1 to `lanes - 1`; lane 0 is the thread that calls. A pool has a control block of its own. */
 export class WorkerPool {
-  /** True once a worker has died: the engine then replaces the whole pool before the next run. */
+  /** True once a worker has ended: the engine then replaces the whole pool before the next run. */
   broken = false;
   readonly #workers: WorkerHandle[] = [];
   readonly #memory: LinearMemory;
