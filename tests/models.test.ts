@@ -50,11 +50,22 @@ function build(task: ModelCase, more: object = {}): ReturnType<Factory> {
   return factory({ ...task.options, ...more });
 }
 
-/** Loads the formula's numbers under the keys that start with `prefix`, one tensor at a time: nothing is held twice. */
+/** Numbers of a network that are made at a time: the largest, VGG, is not held twice. */
+const PART = 2 ** 24;
+
+/** Loads the formula's numbers under the keys that start with `prefix`. */
 function load(net: nn.Module, prefix = ''): void {
-  for (const [key, { shape }] of Object.entries(net.stateDict()))
-    if (key.startsWith(prefix))
-      scope(() => net.loadStateDict({ [key]: tensor(modelNumbers(key, shape), { shape }) }, { strict: false }));
+  const keys = Object.entries(net.stateDict()).filter(([key]) => key.startsWith(prefix));
+  while (keys.length)
+    scope(() => {
+      const part: Record<string, Tensor> = {};
+      for (let size = 0; keys.length && size < PART; ) {
+        const [key, { shape }] = keys.shift()!;
+        part[key] = tensor(modelNumbers(key, shape), { shape });
+        size += part[key].size;
+      }
+      net.loadStateDict(part, { strict: false });
+    });
 }
 
 function images(task: ModelCase, batch: number, size: number): Tensor {

@@ -1,8 +1,8 @@
-// Convolution in float64, for understanding: one generator of index triples defines it and both its gradients.
+// Convolution in float64, for understanding: one walk over index triples defines it and both its gradients.
 //
 //   y[iy] += x[ix] * w[iw]     dx[ix] += dy[iy] * w[iw]     dw[iw] += x[ix] * dy[iy]     for every tap (iy, ix, iw)
 import { type Axis, type PaddingOption, type PairOption, tapPosition, windowAxis } from './geometry.ts';
-import { offset, places } from './indices.ts';
+import { coordinates } from './indices.ts';
 import { type Four, type Numbers, sizeOf } from './values.ts';
 
 export interface Conv2dOptions {
@@ -29,16 +29,28 @@ export function conv2dGeometry(x: Four, weight: Four, options: Conv2dOptions = {
   return { x, weight, y: [x[0], outputs, rows.outputs, columns.outputs], rows, columns, groups: options.groups ?? 1 };
 }
 
-/** Every product of the convolution as indices into y, x and w; taps in the padding are left out. */
-export function* taps({ x, weight, y, rows, columns, groups }: Conv2dGeometry): Generator<[number, number, number]> {
-  const [outputs, channels, KH, KW] = weight;
-  const kernel = [...places([channels, KH, KW] as const)];
-  for (const [n, o, oh, ow] of places(y)) {
-    const firstChannel = Math.floor(o / (outputs / groups)) * channels;
-    for (const [c, kh, kw] of kernel) {
-      const [h, w] = [tapPosition(rows, oh, kh), tapPosition(columns, ow, kw)];
-      if (h < 0 || w < 0) continue;
-      yield [offset([n, o, oh, ow], y), offset([n, firstChannel + c, h, w], x), offset([o, c, kh, kw], weight)];
+/**
+ * Every product of the convolution as indices into y, x and w; taps in the padding are left out. It calls back instead of
+ * yielding, which made the tests of convolutions wait for their oracle.
+ */
+export function forEachTap(
+  { x, weight, y, rows, columns, groups }: Conv2dGeometry,
+  visit: (iy: number, ix: number, iw: number) => void,
+): void {
+  const [, C, H, W] = x;
+  const [O, channels, KH, KW] = weight;
+  for (let iy = 0; iy < sizeOf(y); iy++) {
+    const [n, o, oh, ow] = coordinates(iy, y);
+    const firstPlane = n * C + Math.floor(o / (O / groups)) * channels;
+    for (let c = 0; c < channels; c++) {
+      for (let kh = 0; kh < KH; kh++) {
+        const h = tapPosition(rows, oh, kh);
+        if (h < 0) continue;
+        for (let kw = 0; kw < KW; kw++) {
+          const w = tapPosition(columns, ow, kw);
+          if (w >= 0) visit(iy, ((firstPlane + c) * H + h) * W + w, ((o * channels + c) * KH + kh) * KW + kw);
+        }
+      }
     }
   }
 }
@@ -50,19 +62,25 @@ function channelOf(iy: number, [, channels, OH, OW]: Four): number {
 
 export function conv2d(x: Numbers, w: Numbers, bias: Numbers | null, geometry: Conv2dGeometry): Float64Array {
   const y = new Float64Array(sizeOf(geometry.y));
-  for (const [iy, ix, iw] of taps(geometry)) y[iy]! += x[ix]! * w[iw]!;
+  forEachTap(geometry, (iy, ix, iw) => {
+    y[iy]! += x[ix]! * w[iw]!;
+  });
   return bias ? y.map((sum, iy) => sum + bias[channelOf(iy, geometry.y)]!) : y;
 }
 
 export function conv2dInputGrad(dy: Numbers, w: Numbers, geometry: Conv2dGeometry): Float64Array {
   const dx = new Float64Array(sizeOf(geometry.x));
-  for (const [iy, ix, iw] of taps(geometry)) dx[ix]! += dy[iy]! * w[iw]!;
+  forEachTap(geometry, (iy, ix, iw) => {
+    dx[ix]! += dy[iy]! * w[iw]!;
+  });
   return dx;
 }
 
 export function conv2dWeightGrad(x: Numbers, dy: Numbers, geometry: Conv2dGeometry): Float64Array {
   const dw = new Float64Array(sizeOf(geometry.weight));
-  for (const [iy, ix, iw] of taps(geometry)) dw[iw]! += x[ix]! * dy[iy]!;
+  forEachTap(geometry, (iy, ix, iw) => {
+    dw[iw]! += x[ix]! * dy[iy]!;
+  });
   return dw;
 }
 

@@ -4,6 +4,7 @@ import type { Command } from '../runtime/command.ts';
 import { engine, type RunFailure } from '../runtime/engine.ts';
 import { CaptureError } from '../runtime/errors.ts';
 import { blockBytes } from '../runtime/heap.ts';
+import type { LinearMemory } from '../runtime/memory.ts';
 import { patch, programBytes, type Use, usesOf, writeProgram } from '../runtime/program.ts';
 import { Storage } from '../runtime/storage.ts';
 import { activeRecorder, CommandList, checkReadable, runError } from '../tensor/apply.ts';
@@ -211,11 +212,11 @@ export class Program implements Tenant {
   }
 
   /** Visits the room behind each intermediate. Only with `debug`, where none shares its place with another. */
-  #eachGap(visit: (bytes: Uint8Array, start: number, end: number, size: number) => void): void {
+  #eachGap(visit: (memory: LinearMemory, start: number, end: number, size: number) => void): void {
     if (!engine().debug) return;
     for (const [{ bytes }, offset] of this.#placement.offsets) {
       const address = this.#arena + offset;
-      visit(engine().memory.u8, address + bytes, address + placedBytes(bytes), bytes);
+      visit(engine().memory, address + bytes, address + placedBytes(bytes), bytes);
     }
   }
 

@@ -177,13 +177,12 @@ export class Heap {
 
   #paint(address: number): void {
     const { bytes, requested } = this.#blocks.get(address)!;
-    const { u8, u32 } = this.#memory;
     // Fresh memory holds NaN, so that a kernel which reads what nobody wrote shows.
-    u32.fill(0x7fc00bad, address >>> 2, (address + bytes) >>> 2);
-    paintCanary(u8, address + requested, address + bytes);
+    this.#memory.u32.fill(0x7fc00bad, address >>> 2, (address + bytes) >>> 2);
+    paintCanary(this.#memory, address + requested, address + bytes);
   }
 
   #check(address: number, { bytes, requested }: { bytes: number; requested: number }): void {
-    checkCanary(this.#memory.u8, address + requested, address + bytes, requested);
+    checkCanary(this.#memory, address + requested, address + bytes, requested);
   }
 }
