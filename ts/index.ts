@@ -1,5 +1,5 @@
 // feathermap: train and run convolutional networks on the CPU, in WebAssembly SIMD.
-import './ops/methods.ts';
+import './methods.ts';
 
 export { type BackwardOptions, backward } from './autograd/backward.ts';
 export { enableGrad, isGradEnabled, noGrad } from './autograd/mode.ts';

@@ -9,7 +9,7 @@ import {
 } from '../../ts/exchange/safetensors.ts';
 import { Conv2d } from '../../ts/nn/conv.ts';
 import { zero_ } from '../../ts/ops/copy.ts';
-import '../../ts/ops/methods.ts';
+import '../../ts/methods.ts';
 import { init, memoryStatistics, shutdown } from '../../ts/runtime/engine.ts';
 import { tensor } from '../../ts/tensor/create.ts';
 import { data } from '../../ts/tensor/read.ts';

@@ -4,7 +4,7 @@ import { assignGradient, gradientOf } from '../../ts/autograd/gradient.ts';
 import { noGrad } from '../../ts/autograd/mode.ts';
 import { UpdateStep } from '../../ts/graph/gradient-step.ts';
 import { copy_ } from '../../ts/ops/copy.ts';
-import '../../ts/ops/methods.ts';
+import '../../ts/methods.ts';
 import { detach, permute } from '../../ts/ops/shape.ts';
 import { Adam, AdamW, SGD } from '../../ts/optim/index.ts';
 import type { Optimizer } from '../../ts/optim/optimizer.ts';

@@ -7,6 +7,7 @@ import { philox } from '../../ts/data/philox.ts';
 import { capture } from '../../ts/graph/capture.ts';
 import { Program } from '../../ts/graph/program.ts';
 import { channelsLast } from '../../ts/ops/copy.ts';
+import { select } from '../../ts/ops/narrow.ts';
 import {
   bernoulli,
   bernoulli_,
@@ -20,7 +21,6 @@ import {
   reserveRandom,
   uniform_,
 } from '../../ts/ops/random.ts';
-import { select } from '../../ts/ops/shape.ts';
 import { init, shutdown } from '../../ts/runtime/engine.ts';
 import { ones, tensor, zeros } from '../../ts/tensor/create.ts';
 import { data } from '../../ts/tensor/read.ts';

@@ -2,8 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { backward } from '../../ts/autograd/backward.ts';
 import { gradientOf } from '../../ts/autograd/gradient.ts';
-import { argmax, argmin, max, mean, min, sum, variance } from '../../ts/ops/reduce.ts';
-import { permute, reshape, slice } from '../../ts/ops/shape.ts';
+import { slice } from '../../ts/ops/narrow.ts';
+import { argmax, argmin, max, mean, min, variance } from '../../ts/ops/reduce.ts';
+import { permute, reshape } from '../../ts/ops/shape.ts';
+import { sum } from '../../ts/ops/sum.ts';
 import { tensor, zeros } from '../../ts/tensor/create.ts';
 import { data, item } from '../../ts/tensor/read.ts';
 import { contiguousStrides } from '../../ts/tensor/shape.ts';

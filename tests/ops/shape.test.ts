@@ -4,23 +4,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { backward } from '../../ts/autograd/backward.ts';
 import { gradientOf } from '../../ts/autograd/gradient.ts';
 import { noGrad } from '../../ts/autograd/mode.ts';
+import { cat, stack } from '../../ts/ops/cat.ts';
 import { channelsLast, clone, contiguous, copy_, fill_, relayout, scaleImage, to, zero_ } from '../../ts/ops/copy.ts';
 import { mul } from '../../ts/ops/elementwise.ts';
-import { cat, pad, stack } from '../../ts/ops/pad.ts';
-import {
-  detach,
-  expand,
-  flatten,
-  narrow,
-  permute,
-  reshape,
-  select,
-  slice,
-  squeeze,
-  transpose,
-  unsqueeze,
-  view,
-} from '../../ts/ops/shape.ts';
+import { narrow, pad, select, slice } from '../../ts/ops/narrow.ts';
+import { detach, flatten, permute, reshape, squeeze, transpose, unsqueeze, view } from '../../ts/ops/shape.ts';
+import { expand } from '../../ts/ops/sum.ts';
 import { init, shutdown } from '../../ts/runtime/engine.ts';
 import { arange, tensor, zeros } from '../../ts/tensor/create.ts';
 import { data } from '../../ts/tensor/read.ts';

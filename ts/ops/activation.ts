@@ -7,7 +7,7 @@ import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { dense, relayout } from './copy.ts';
 import { mul, sub } from './elementwise.ts';
 import { elementGrid } from './loops.ts';
-import { applyUnary, checkFloat, unaryBackward, unaryOp } from './unary.ts';
+import { applyUnary, checkFloat, unaryBackward, unaryOp } from './unary-op.ts';
 
 const reluBackward = unaryBackward({ name: 'reluBackward', kernel: kernels.reluBackward, second: null });
 

@@ -8,7 +8,7 @@ import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { channelsLast } from './copy.ts';
 import { avgPool2d } from './pool.ts';
 import { squeeze, unsqueeze } from './shape.ts';
-import { checkFloat } from './unary.ts';
+import { checkFloat } from './unary-op.ts';
 
 /** Height and width of the output; null keeps that of the input. */
 export type OutputSize = number | readonly [number | null, number | null];

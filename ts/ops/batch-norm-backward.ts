@@ -14,8 +14,8 @@ import {
 } from './batch-norm-geometry.ts';
 import { relayout } from './copy.ts';
 import { add, div, mul, sub } from './elementwise.ts';
-import { sum } from './reduce.ts';
-import { expand, reshape } from './shape.ts';
+import { reshape } from './shape.ts';
+import { expand, sum } from './sum.ts';
 import { reciprocal, sqrt } from './unary.ts';
 
 /** Geometry of `batchNormBackward`. */

@@ -27,7 +27,7 @@ import {
 } from './batch-norm-geometry.ts';
 import { moveRunningStatistics, type RunningStatistics } from './batch-norm-running.ts';
 import { contiguous } from './copy.ts';
-import { checkFloat } from './unary.ts';
+import { checkFloat } from './unary-op.ts';
 
 interface NormOptions {
   readonly eps: number;

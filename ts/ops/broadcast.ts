@@ -1,18 +1,7 @@
-// Broadcasting: numbers as operands, and the way back of a gradient to the operand it belongs to.
+// Numbers as operands of ops that broadcast.
 import { full } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { sum } from './reduce.ts';
-import { reshape } from './shape.ts';
-
-/** Sums a gradient over the dimensions in which an operand of shape `shape` was repeated. */
-export function sumTo(gradient: Tensor, shape: readonly number[]): Tensor {
-  const shift = gradient.shape.length - shape.length;
-  const repeated = (i: number): boolean => i < shift || (shape[i - shift] === 1 && gradient.shape[i] !== 1);
-  const dim = gradient.shape.map((_, i) => i).filter(repeated);
-  if (dim.length) gradient = sum(gradient, { dim, keepdim: true });
-  return shift ? reshape(gradient, shape) : gradient;
-}
 
 /** A tensor, or a number that stands for a tensor of shape []. */
 export type TensorOrNumber = Tensor | number;

@@ -6,9 +6,10 @@ import type { DType } from '../tensor/dtype.ts';
 import type { Op } from '../tensor/op.ts';
 import { broadcastShapes, broadcastStrides } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
-import { commonDType, operandPair, sumTo, type TensorOrNumber } from './broadcast.ts';
+import { commonDType, operandPair, type TensorOrNumber } from './broadcast.ts';
 import { to } from './copy.ts';
 import { elementGrid, resultStrides, walkOf } from './loops.ts';
+import { sumTo } from './sum.ts';
 
 type ComparisonKernels = Record<DType, Kernel<kernels.BinaryArgs>>;
 

@@ -15,7 +15,7 @@ import { emittersOf } from './conv2d-emitters.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry, Four } from './conv2d-geometry.ts';
 import { withChannelsInside } from './conv2d-phases.ts';
 import { checkFloat, temporaryCopy } from './product.ts';
-import { sum } from './reduce.ts';
+import { sum } from './sum.ts';
 import { type Padding, type Pair, pairOf, windowAxes } from './window.ts';
 
 export type { Conv2dGeometry };

@@ -1,14 +1,15 @@
-// Arithmetic of two tensors with NumPy's broadcasting: add, sub, mul, div, pow, minimum, maximum.
+// Arithmetic of two tensors with NumPy's broadcasting: add, sub, mul, div, minimum, maximum; and neg, the gradient of sub.
 import * as kernels from '../generated/kernels.ts';
 import type { Kernel } from '../runtime/command.ts';
 import { apply } from '../tensor/apply.ts';
 import type { BackwardContext, Op, Operand } from '../tensor/op.ts';
 import { broadcastShapes, broadcastStrides } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
-import { operandPair, sumTo, type TensorOrNumber } from './broadcast.ts';
-import { eq, ge, gt, lt, where } from './compare.ts';
+import { operandPair, type TensorOrNumber } from './broadcast.ts';
+import { eq, gt, lt, where } from './compare.ts';
 import { elementGrid, resultStrides, walkOf } from './loops.ts';
-import { log, neg, reciprocal, sqrt, square } from './unary.ts';
+import { sumTo } from './sum.ts';
+import { applyUnary, unaryOp } from './unary-op.ts';
 
 /** The shapes of the operands: where their gradients go back to. */
 export interface BinaryGeometry {
@@ -17,7 +18,7 @@ export interface BinaryGeometry {
 }
 
 /** What the partial derivatives are written in. */
-interface Terms {
+export interface Terms {
   readonly dy: Tensor;
   readonly a: Tensor;
   readonly b: Tensor;
@@ -37,7 +38,8 @@ interface BinaryRule {
   readonly saves: Op<null, BinaryGeometry>['saves'];
 }
 
-function binaryOp({ name, kernel, cost, da, db, saves }: BinaryRule): Op<null, BinaryGeometry> {
+/** The op of a rule. */
+export function binaryOp({ name, kernel, cost, da, db, saves }: BinaryRule): Op<null, BinaryGeometry> {
   return {
     name,
     infer([a, b]) {
@@ -98,6 +100,8 @@ const subOp = binaryOp({
   saves: NOTHING,
 });
 
+const negOp = unaryOp({ name: 'neg', kernel: kernels.neg, cost: 0.3, gradient: (dy) => neg(dy) });
+
 const mulOp = binaryOp({
   name: 'mul',
   kernel: kernels.mul,
@@ -114,26 +118,6 @@ const divOp = binaryOp({
   da: ({ dy, b }) => div(dy, b),
   db: ({ dy, a, b }) => neg(div(mul(dy, div(a, b)), b)),
   saves: OPERANDS,
-});
-
-/** b a^(b - 1), and 0 where b is 0, as PyTorch's pow_backward_self. */
-function powBase({ dy, a, b }: Terms): Tensor {
-  return where(eq(b, 0), 0, mul(dy, mul(b, pow(a, sub(b, 1)))));
-}
-
-/** a^b log(a), and 0 where a is 0 and b >= 0, as PyTorch's pow_backward_exponent. */
-function powExponent({ dy, a, b, y }: Terms): Tensor {
-  const rule = mul(y, log(a));
-  return mul(dy, where(eq(a, 0), where(ge(b, 0), 0, rule), rule));
-}
-
-const powOp = binaryOp({
-  name: 'pow',
-  kernel: kernels.pow,
-  cost: 15,
-  da: powBase,
-  db: powExponent,
-  saves: { inputs: [0, 1], outputs: [0] },
 });
 
 /** dy where the operand won, half of it where both are equal. */
@@ -159,7 +143,8 @@ const maximumOp = binaryOp({
   saves: OPERANDS,
 });
 
-function binary(op: Op<null, BinaryGeometry>, a: TensorOrNumber, b: TensorOrNumber): Tensor {
+/** Calls the op of a rule. */
+export function binary(op: Op<null, BinaryGeometry>, a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return apply(op, operandPair(op.name, a, b), null)[0]!;
 }
 
@@ -194,6 +179,21 @@ export function sub(a: TensorOrNumber, b: TensorOrNumber): Tensor {
 }
 
 /**
+ * -x. Source: torch.neg.
+ *
+ * @throws TypeError unless x is f32
+ * @example
+ * ```ts
+ * import { init, neg, tensor } from 'feathermap';
+ * await init();
+ * if (neg(tensor([1, -2])).data().join() !== '-1,2') throw new Error('wrong');
+ * ```
+ */
+export function neg(x: Tensor): Tensor {
+  return applyUnary(negOp, x);
+}
+
+/**
  * a b, element by element, broadcast as `add`. Source: torch.mul.
  *
  * @throws as `add`
@@ -221,32 +221,6 @@ export function mul(a: TensorOrNumber, b: TensorOrNumber): Tensor {
  */
 export function div(a: TensorOrNumber, b: TensorOrNumber): Tensor {
   return binary(divOp, a, b);
-}
-
-/** Exponents that have a cheaper and more exact form; PyTorch takes the same ones. */
-const POWERS: ReadonlyMap<number, (x: Tensor) => Tensor> = new Map([
-  [0.5, (x: Tensor): Tensor => sqrt(x)],
-  [2, (x: Tensor): Tensor => square(x)],
-  [3, (x: Tensor): Tensor => mul(square(x), x)],
-  [-1, (x: Tensor): Tensor => reciprocal(x)],
-  [-2, (x: Tensor): Tensor => reciprocal(square(x))],
-]);
-
-/**
- * a to the power b, broadcast as `add`. NaN for a negative base and a fraction as exponent; 1 for exponent 0 and for base 1.
- * Source: torch.pow.
- *
- * @throws as `add`
- * @example
- * ```ts
- * import { init, pow, tensor } from 'feathermap';
- * await init();
- * if (pow(tensor([2, 3]), 2).data().join() !== '4,9') throw new Error('wrong');
- * ```
- */
-export function pow(a: TensorOrNumber, b: TensorOrNumber): Tensor {
-  const power = typeof b === 'number' && typeof a === 'object' && a?.dtype === 'f32' ? POWERS.get(b) : undefined;
-  return power ? power(a as Tensor) : binary(powOp, a, b);
 }
 
 /**

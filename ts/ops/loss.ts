@@ -9,11 +9,11 @@ import { printed } from '../tensor/printed.ts';
 import { show } from '../tensor/shape.ts';
 import { locationOf, Tensor } from '../tensor/tensor.ts';
 import { contiguous, dense, relayout, to } from './copy.ts';
-import { div, mul, sub } from './elementwise.ts';
-import { sum } from './reduce.ts';
+import { div, mul, neg, sub } from './elementwise.ts';
 import { permute, reshape } from './shape.ts';
 import { logSoftmax, type Rows, rowGrid, rowsOf } from './softmax.ts';
-import { checkFloat, neg } from './unary.ts';
+import { sum } from './sum.ts';
+import { checkFloat } from './unary-op.ts';
 
 /** What becomes of the losses of the samples. */
 export type Reduction = 'mean' | 'sum' | 'none';

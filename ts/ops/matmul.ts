@@ -9,7 +9,6 @@ import { apply, checkReadable } from '../tensor/apply.ts';
 import type { Op, Operand } from '../tensor/op.ts';
 import { broadcastShapes, broadcastStrides, show, sizeOf } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
-import { sumTo } from './broadcast.ts';
 import { part } from './loops.ts';
 import {
   checkFloat,
@@ -20,8 +19,8 @@ import {
   scratchRows,
   temporaryCopy,
 } from './product.ts';
-import { sum } from './reduce.ts';
 import { reshape, squeeze, transpose, unsqueeze } from './shape.ts';
+import { sum, sumTo } from './sum.ts';
 
 /** Sizes of a product, its batch dimensions and bounds of the result. */
 export interface MatmulGeometry {

@@ -7,7 +7,7 @@ import { channelsLastStrides, show } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { channelsLast } from './copy.ts';
 import { squeeze, unsqueeze } from './shape.ts';
-import { checkFloat } from './unary.ts';
+import { checkFloat } from './unary-op.ts';
 import { type Padding, type Pair, pairOf, type WindowAxis, type WindowOptions, windowAxes } from './window.ts';
 
 /** Options of `maxPool2d`. */

@@ -1,9 +1,9 @@
-// Reductions over any axes: sum, mean, variance, max, min and where the extrema lie.
+// Reductions over any axes besides sum: mean, variance, max, min and where the extrema lie.
 
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter, Location } from '../runtime/command.ts';
 import { apply } from '../tensor/apply.ts';
-import { arange, checkFlag, checkOptions } from '../tensor/create.ts';
+import { arange, checkOptions } from '../tensor/create.ts';
 import type { DType } from '../tensor/dtype.ts';
 import type { Inferred, Op, OutputSpec } from '../tensor/op.ts';
 import { printed } from '../tensor/printed.ts';
@@ -17,22 +17,22 @@ import {
   emitPass,
   type PlanOptions,
   planParts,
-  planReduction,
   type ReductionKernels,
   type ReductionPlan,
-  reducedShape,
-  reducedStrides,
 } from './reduction.ts';
-import { expand, reshape } from './shape.ts';
-import { checkFloat } from './unary.ts';
-
-/** Options of reductions. */
-export interface ReduceOptions {
-  /** The dimension or dimensions to reduce, negative from the end. Default: all; an empty list means all too. */
-  dim?: number | readonly number[] | undefined;
-  /** Leaves reduced dimensions in the shape, with extent 1. Default false. */
-  keepdim?: boolean | undefined;
-}
+import { reshape } from './shape.ts';
+import {
+  emitSum,
+  type Geometry,
+  inferReduction,
+  REDUCE_OPTIONS,
+  type ReduceOptions,
+  SUM,
+  spread,
+  sum,
+  sumOp,
+} from './sum.ts';
+import { checkFloat } from './unary-op.ts';
 
 /** Options of `variance`. */
 export interface VarianceOptions extends ReduceOptions {
@@ -53,65 +53,10 @@ export interface PositionOptions {
   keepdim?: boolean | undefined;
 }
 
-const REDUCE_OPTIONS = ['dim', 'keepdim'];
-
-/** What every reduction knows about its shapes. */
-interface Geometry {
-  readonly plan: ReductionPlan;
-  /** The reduced dimensions. */
-  readonly axes: readonly number[];
-  /** Shape of x, and of y with the reduced dimensions as 1. */
-  readonly from: readonly number[];
-  readonly kept: readonly number[];
-}
-
-/** Axes and shapes of a reduction of x. */
-function inferReduction(
-  op: string,
-  x: Tensor,
-  { dim, keepdim = false }: ReduceOptions,
-  options: PlanOptions,
-): Geometry & { readonly spec: (dtype: DType) => OutputSpec } {
-  checkFlag(op, 'keepdim', keepdim);
-  const axes = axesOf(op, dim, x.shape.length);
-  const plan = planReduction(x.shape, x.strides, axes, options);
-  const shape = reducedShape(x.shape, axes, keepdim);
-  const strides = reducedStrides(plan, axes, keepdim);
-  const spec = (dtype: DType): OutputSpec => ({ shape, dtype, strides });
-  return { plan, axes, from: x.shape, kept: reducedShape(x.shape, axes, true), spec };
-}
-
-/** A tensor of the reduced shape, repeated to the shape of x. */
-function spread(y: Tensor, { kept, from }: Geometry): Tensor {
-  return expand(reshape(y, kept), from);
-}
-
-/** Emits a reduction that is a sum of parts. */
-function emitSum<Extra>(
-  emit: Emitter,
-  plan: ReductionPlan,
-  first: ReductionKernels<Extra & { divisor: number }>,
-  operands: { y: Location; x: Location; divisor: number } & Extra,
-): void {
-  if (plan.parts === 1) {
-    emitPass(emit, first, plan, operands);
-  } else {
-    const partial = emit.temporary(4 * plan.outputs * plan.parts);
-    emitPass(emit, first, plan, { ...operands, y: partial, divisor: 1 });
-    emitPass(emit, SUM, planParts(plan), { y: operands.y, x: partial, divisor: operands.divisor });
-  }
-}
-
-const SUM: ReductionKernels<{ divisor: number }> = { rows: kernels.sumRows, columns: kernels.sumColumns, cost: 0.12 };
 const DEVIATION: ReductionKernels<{ divisor: number; centre: Location }> = {
   rows: kernels.deviationRows,
   columns: kernels.deviationColumns,
   cost: 0.15,
-};
-const INTEGERS: ReductionKernels<{ bytes: number }> = {
-  rows: kernels.sumIntegers,
-  columns: kernels.sumIntegers,
-  cost: 0.2,
 };
 const EXTREMUM: ReductionKernels<{ kind: number }> = {
   rows: kernels.extremumRows,
@@ -124,68 +69,11 @@ const POSITION: ReductionKernels<{ kind: number; positions: Location }> = {
   cost: 0.6,
 };
 
-// ---- Sum and mean ---------------------------------------------------------------------------------------------------
+// ---- Mean -----------------------------------------------------------------------------------------------------------
 
-interface SumGeometry extends Geometry {
-  /** What the sum is divided by. */
-  readonly divisor: number;
-}
-
-/** Exact sums of integers have no kernel by columns. */
-const INTEGER_PLAN: PlanOptions = { byColumns: false };
-
-function emitIntegerSum(emit: Emitter, plan: ReductionPlan, x: Tensor, y: Tensor): void {
-  const bytes = x.dtype === 'u8' ? 1 : 4;
-  if (plan.parts === 1) {
-    emitPass(emit, INTEGERS, plan, { y: locationOf(y), x: locationOf(x), bytes });
-  } else {
-    const partial = emit.temporary(4 * plan.outputs * plan.parts);
-    emitPass(emit, INTEGERS, plan, { y: partial, x: locationOf(x), bytes });
-    emitPass(emit, INTEGERS, planParts(plan, INTEGER_PLAN), { y: locationOf(y), x: partial, bytes: 4 });
-  }
-}
-
-function sumOp(name: 'sum' | 'mean'): Op<ReduceOptions, SumGeometry> {
-  return {
-    name,
-    infer([x], options) {
-      if (name === 'mean') checkFloat(name, x!);
-      const integers = x!.dtype !== 'f32';
-      const { spec, ...geometry } = inferReduction(name, x!, options, integers ? INTEGER_PLAN : {});
-      const divisor = name === 'mean' ? geometry.plan.count : 1;
-      return { geometry: { ...geometry, divisor }, outputs: [spec(integers ? 'i32' : 'f32')] };
-    },
-    lower(emit, { plan, divisor }, [x], [y]) {
-      if (x!.dtype !== 'f32') emitIntegerSum(emit, plan, x!, y!);
-      else emitSum(emit, plan, SUM, { y: locationOf(y!), x: locationOf(x!), divisor });
-    },
-    backward: ({ gradients: [dy], geometry }) => [
-      spread(geometry.divisor === 1 ? dy! : mul(dy!, 1 / geometry.divisor), geometry),
-    ],
-    saves: {},
-  };
-}
-
-const sumOfOp = sumOp('sum');
-const meanOp = sumOp('mean');
-
-/**
- * Sum over `dim` (default: all dimensions). f32 sums are blocked, so that their error hardly grows with their length; i32 and u8
- * (the results of comparisons) are summed exactly, in i32. Source: torch.sum.
- *
- * @throws RangeError for a dimension out of range or named twice, TypeError for an unknown option
- * @example
- * ```ts
- * import { init, sum, tensor } from 'feathermap';
- * await init();
- * const x = tensor([[1, 2], [3, 4]]);
- * if (sum(x).item() !== 10 || sum(x, { dim: 0 }).data().join() !== '4,6') throw new Error('wrong');
- * ```
- */
-export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
-  checkOptions('sum', options, REDUCE_OPTIONS);
-  return apply(sumOfOp, [x], options)[0]!;
-}
+const meanOp = sumOp('mean', (dy, geometry) =>
+  spread(geometry.divisor === 1 ? dy : mul(dy, 1 / geometry.divisor), geometry),
+);
 
 /**
  * Mean over `dim` (default: all dimensions) of an f32 tensor; NaN if there is nothing to average. Source: torch.mean.

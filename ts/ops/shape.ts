@@ -3,17 +3,15 @@ import { apply, checkReadable } from '../tensor/apply.ts';
 import type { Op, OutputSpec } from '../tensor/op.ts';
 import { checkShape, MAX_RANK, normalizeDim, show, sizeOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { sumTo } from './broadcast.ts';
 import { contiguous } from './copy.ts';
-import { pad } from './pad.ts';
 
 /** A view of the first input. */
-function viewOf(x: Tensor, shape: readonly number[], strides: readonly number[], offset = 0): OutputSpec {
+export function viewOf(x: Tensor, shape: readonly number[], strides: readonly number[], offset = 0): OutputSpec {
   return { shape, dtype: x.dtype, strides, view: { input: 0, offset: x.offset + offset } };
 }
 
 /** An op that only looks at memory differently: `view` says how, `backward` takes the gradient to the shape of x. */
-function viewOp<Options>(
+export function viewOp<Options>(
   name: string,
   view: (x: Tensor, options: Options) => OutputSpec,
   backward: (dy: Tensor, xShape: readonly number[], options: Options) => Tensor,
@@ -265,135 +263,6 @@ export function unsqueeze(x: Tensor, dim: number): Tensor {
   const insert = (list: readonly number[], value: number): number[] => [...list.slice(0, at), value, ...list.slice(at)];
   const stride = at < rank ? x.strides[at]! * x.shape[at]! : 1;
   return apply(squeezeOp, [x], { shape: insert(x.shape, 1), strides: insert(x.strides, stride) })[0]!;
-}
-
-const expandOp = viewOp<{ readonly shape: readonly number[] }>(
-  'expand',
-  (x, { shape }) => {
-    const shift = shape.length - x.shape.length;
-    const strides = shape.map((extent, i) => (i < shift || x.shape[i - shift] !== extent ? 0 : x.strides[i - shift]!));
-    return viewOf(x, shape, strides);
-  },
-  (dy, xShape) => sumTo(dy, xShape),
-);
-
-/**
- * A view in which dimensions of extent 1 are repeated, and new ones stand in front; -1 keeps an extent. Source: torch.Tensor.expand.
- *
- * @throws RangeError if an extent other than 1 had to change
- * @example
- * ```ts
- * import { expand, init, tensor } from 'feathermap';
- * await init();
- * if (expand(tensor([[1], [2]]), [2, 3]).data().join() !== '1,1,1,2,2,2') throw new Error('wrong');
- * ```
- */
-export function expand(x: Tensor, shape: readonly number[]): Tensor {
-  checkReadable('expand', x);
-  const shift = Array.isArray(shape) ? shape.length - x.shape.length : 0;
-  const full = Array.isArray(shape)
-    ? shape.map((extent, i) => (extent === -1 ? (x.shape[i - shift] ?? -1) : extent))
-    : shape;
-  checkShape('expand', full);
-  const fits = x.shape.every((extent, i) => extent === 1 || extent === full[i + shift]);
-  if (shift < 0 || !fits) throw new RangeError(`expand: ${show(x.shape)} does not expand to ${show(shape)}`);
-  return apply(expandOp, [x], { shape: full })[0]!;
-}
-
-interface NarrowOptions {
-  readonly dim: number;
-  readonly start: number;
-  readonly length: number;
-}
-
-const narrowOp = viewOp<NarrowOptions>(
-  'narrow',
-  (x, { dim, start, length }) => {
-    const shape = x.shape.map((extent, i) => (i === dim ? length : extent));
-    return viewOf(x, shape, x.strides, start * x.strides[dim]!);
-  },
-  (dy, xShape, { dim, start, length }) => {
-    const around = xShape.map((extent, i): [number, number] => (i === dim ? [start, extent - start - length] : [0, 0]));
-    return pad(dy, around.reverse().flat());
-  },
-);
-
-/**
- * The `length` elements from `start` along `dim`, as a view. Source: torch.narrow.
- *
- * @throws RangeError if they are not inside the tensor
- * @example
- * ```ts
- * import { arange, init, narrow } from 'feathermap';
- * await init();
- * if (narrow(arange(5), 0, 1, 3).data().join() !== '1,2,3') throw new Error('wrong');
- * ```
- */
-export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
-  checkReadable('narrow', x);
-  const axis = normalizeDim('narrow', dim, x.shape.length);
-  const extent = x.shape[axis] ?? 0;
-  const from = start < 0 ? start + extent : start;
-  if (!Number.isInteger(from) || !Number.isInteger(length) || from < 0 || length < 0 || from + length > extent)
-    throw new RangeError(`narrow: ${length} elements from ${start} do not lie in dimension ${dim} of ${show(x.shape)}`);
-  return apply(narrowOp, [x], { dim: axis, start: from, length })[0]!;
-}
-
-/** Where to cut each dimension: `[start, end]`, either counting from the end if negative, or undefined for all of it. */
-export type SliceRange = readonly [start: number, end?: number] | undefined;
-
-/**
- * A part of the tensor as a view: one `[start, end]` per dimension, as x[start:end, ...] in Python; missing ones take all.
- * Source: NumPy basic slicing.
- *
- * @throws RangeError for more ranges than dimensions or bounds that are not whole numbers
- * @example
- * ```ts
- * import { arange, init, slice } from 'feathermap';
- * await init();
- * const x = arange(6).reshape([2, 3]);
- * if (slice(x, [undefined, [1]]).data().join() !== '1,2,4,5') throw new Error('wrong');
- * ```
- */
-export function slice(x: Tensor, ranges: readonly SliceRange[]): Tensor {
-  checkReadable('slice', x);
-  if (ranges.length > x.shape.length)
-    throw new RangeError(`slice: ${ranges.length} ranges for a tensor with ${x.shape.length} dimensions`);
-  let y = x;
-  ranges.forEach((range, dim) => {
-    if (!range) return;
-    const extent = x.shape[dim]!;
-    const [start, end] = [cut(range[0], extent), cut(range[1] ?? extent, extent)];
-    y = narrow(y, dim, start, Math.max(0, end - start));
-  });
-  return y;
-}
-
-/** A bound as Python reads it: from the end if negative, clipped to the extent. */
-function cut(bound: number, extent: number): number {
-  if (!Number.isInteger(bound)) throw new RangeError(`slice: bound ${bound} is not a whole number`);
-  return Math.min(extent, Math.max(0, bound < 0 ? bound + extent : bound));
-}
-
-/**
- * The part of the tensor at `index` of dimension `dim`, without that dimension, as a view. Source: torch.select.
- *
- * @throws RangeError for an index or a dimension out of range
- * @example
- * ```ts
- * import { init, select, tensor } from 'feathermap';
- * await init();
- * if (select(tensor([[1, 2], [3, 4]]), 1, 0).data().join() !== '1,3') throw new Error('wrong');
- * ```
- */
-export function select(x: Tensor, dim: number, index: number): Tensor {
-  checkReadable('select', x);
-  const axis = normalizeDim('select', dim, x.shape.length);
-  const extent = x.shape[axis] ?? 0;
-  const at = index < 0 ? index + extent : index;
-  if (!Number.isInteger(at) || at < 0 || at >= extent)
-    throw new RangeError(`select: index ${index} is out of range for dimension ${dim} of ${show(x.shape)}`);
-  return without(narrow(x, axis, at, 1), (i) => i === axis);
 }
 
 const detachOp: Op<null, null> = {

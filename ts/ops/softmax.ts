@@ -9,9 +9,10 @@ import { normalizeDim } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { contiguous } from './copy.ts';
 import { mul, sub } from './elementwise.ts';
-import { sum } from './reduce.ts';
 import { permute } from './shape.ts';
-import { checkFloat, exp } from './unary.ts';
+import { sum } from './sum.ts';
+import { exp } from './unary.ts';
+import { checkFloat } from './unary-op.ts';
 
 /** Rows of contiguous elements. */
 export interface Rows {

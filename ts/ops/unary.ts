@@ -1,85 +1,13 @@
-// Functions of one tensor: neg, abs, sqrt, square, reciprocal, exp, log, clamp.
+// Functions of one tensor: abs, sqrt, square, reciprocal, exp, log, clamp.
 import * as kernels from '../generated/kernels.ts';
-import type { Kernel } from '../runtime/command.ts';
 import { apply, checkReadable } from '../tensor/apply.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Op } from '../tensor/op.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { dense, relayout } from './copy.ts';
-import { div, mul } from './elementwise.ts';
+import { div, mul, neg } from './elementwise.ts';
 import { elementGrid } from './loops.ts';
-
-/** A function of one tensor: its kernel and its gradient. */
-export interface UnaryRule {
-  readonly name: string;
-  readonly kernel: Kernel<kernels.UnaryArgs>;
-  /** Estimated nanoseconds per element. */
-  readonly cost: number;
-  /** What `gradient` is written in: the argument, the result, or neither. */
-  readonly saved?: 'x' | 'y';
-  /** dx from dy and the saved tensor. */
-  readonly gradient: (dy: Tensor, saved: Tensor) => Tensor;
-}
-
-const SAVES = { x: { inputs: [0] }, y: { outputs: [0] } };
-
-/** Throws unless the tensor is f32. */
-export function checkFloat(name: string, x: Tensor): void {
-  if (x.dtype !== 'f32') throw new TypeError(`${name}: expected an f32 tensor, got ${x.dtype}; convert with to('f32')`);
-}
-
-/** The op of a rule. Its operand is dense; the result has the same layout. */
-export function unaryOp({ name, kernel, cost, saved, gradient }: UnaryRule): Op<null, null> {
-  return {
-    name,
-    infer([x]) {
-      checkFloat(name, x!);
-      return { geometry: null, outputs: [{ shape: x!.shape, dtype: 'f32', strides: x!.strides }] };
-    },
-    lower(emit, _geometry, [x], [y]) {
-      const grid = { ...elementGrid(x!.size, cost), inPlace: ['x'] };
-      emit.command(kernel, { y: locationOf(y!), x: locationOf(x!), count: x!.size }, grid);
-    },
-    backward: ({ gradients: [dy], inputs: [x], outputs: [y] }) => [gradient(dy!, (saved === 'y' ? y : x)!)],
-    saves: saved ? SAVES[saved] : {},
-  };
-}
-
-/** Calls the op of a rule. */
-export function applyUnary(op: Op<null, null>, x: Tensor): Tensor {
-  checkReadable(op.name, x);
-  return apply(op, [dense(x)], null)[0]!;
-}
-
-/** A gradient kernel as an op of its own, dx = f(dy, saved), with the derivatives that second gradients need. */
-export interface UnaryBackwardRule {
-  readonly name: string;
-  readonly kernel: Kernel<kernels.UnaryBackwardArgs>;
-  /** The gradient of the saved tensor, from that of dx; null where it is 0 almost everywhere. */
-  readonly second: ((gradient: Tensor, dy: Tensor, saved: Tensor) => Tensor) | null;
-}
-
-/** dx = f(dy, saved) as a function on tensors. */
-export function unaryBackward({ name, kernel, second }: UnaryBackwardRule): (dy: Tensor, saved: Tensor) => Tensor {
-  const op: Op<null, null> = {
-    name,
-    infer: ([, saved]) => ({
-      geometry: null,
-      outputs: [{ shape: saved!.shape, dtype: 'f32', strides: saved!.strides }],
-    }),
-    lower(emit, _geometry, [dy, saved], [dx]) {
-      const args = { dx: locationOf(dx!), dy: locationOf(dy!), saved: locationOf(saved!), count: dx!.size };
-      emit.command(kernel, args, elementGrid(dx!.size, 0.5));
-    },
-    backward: ({ gradients: [g], inputs: [dy, saved], needs }) => [
-      needs[0] ? run(g!, saved!) : null,
-      needs[1] && second ? second(g!, dy!, saved!) : null,
-    ],
-    saves: { inputs: [0, 1] },
-  };
-  const run = (dy: Tensor, saved: Tensor): Tensor => apply(op, [relayout(dy, saved.strides), saved], null)[0]!;
-  return run;
-}
+import { applyUnary, checkFloat, unaryBackward, unaryOp } from './unary-op.ts';
 
 const absBackward = unaryBackward({ name: 'absBackward', kernel: kernels.absBackward, second: null });
 
@@ -89,7 +17,6 @@ const sqrtBackward = unaryBackward({
   second: (g, dy, y) => div(mul(mul(g, dy), -0.5), square(y)),
 });
 
-const negOp = unaryOp({ name: 'neg', kernel: kernels.neg, cost: 0.3, gradient: (dy) => neg(dy) });
 const absOp = unaryOp({ name: 'abs', kernel: kernels.abs, cost: 0.3, saved: 'x', gradient: absBackward });
 const sqrtOp = unaryOp({ name: 'sqrt', kernel: kernels.sqrt, cost: 0.7, saved: 'y', gradient: sqrtBackward });
 const squareOp = unaryOp({
@@ -109,21 +36,6 @@ const reciprocalOp = unaryOp({
   saved: 'y',
   gradient: (dy, y) => neg(mul(dy, square(y))),
 });
-
-/**
- * -x. Source: torch.neg.
- *
- * @throws TypeError unless x is f32
- * @example
- * ```ts
- * import { init, neg, tensor } from 'feathermap';
- * await init();
- * if (neg(tensor([1, -2])).data().join() !== '-1,2') throw new Error('wrong');
- * ```
- */
-export function neg(x: Tensor): Tensor {
-  return applyUnary(negOp, x);
-}
 
 /**
  * |x|; its gradient at 0 is 0. Source: torch.abs.

@@ -1,4 +1,4 @@
-// A tensor: shape, strides and dtype over a storage. The class holds no arithmetic; ts/ops/methods.ts puts the ops on it.
+// A tensor: shape, strides and dtype over a storage. The class holds no arithmetic; ts/methods.ts puts the ops on it.
 import type { Location } from '../runtime/command.ts';
 import type { Storage } from '../runtime/storage.ts';
 import { type DType, elementBytes } from './dtype.ts';

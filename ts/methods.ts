@@ -1,14 +1,15 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 // Puts the ops on Tensor: `x.add(y)` is `add(x, y)`. The one file with side effects; 'feathermap/functional' works without it.
-import { type BackwardOptions, backward } from '../autograd/backward.ts';
-import { assignGradient, showGradient } from '../autograd/gradient.ts';
-import { dispose } from '../tensor/dispose.ts';
-import type { TypedArray } from '../tensor/dtype.ts';
-import { inspect, type Nested, tolist } from '../tensor/print.ts';
-import { copyTo, data, item } from '../tensor/read.ts';
-import { type GradientHook, Tensor } from '../tensor/tensor.ts';
-import * as ops from './index.ts';
-import type { ExtremumOptions, ReduceOptions } from './reduce.ts';
+import { type BackwardOptions, backward } from './autograd/backward.ts';
+import { assignGradient, showGradient } from './autograd/gradient.ts';
+import * as ops from './ops/index.ts';
+import type { ExtremumOptions } from './ops/reduce.ts';
+import type { ReduceOptions } from './ops/sum.ts';
+import { dispose } from './tensor/dispose.ts';
+import type { TypedArray } from './tensor/dtype.ts';
+import { inspect, type Nested, tolist } from './tensor/print.ts';
+import { copyTo, data, item } from './tensor/read.ts';
+import { type GradientHook, Tensor } from './tensor/tensor.ts';
 
 const METHODS = {
   abs: ops.abs,
@@ -78,7 +79,7 @@ type OpMethods = {
     : never;
 };
 
-declare module '../tensor/tensor.ts' {
+declare module './tensor/tensor.ts' {
   interface Tensor extends OpMethods {
     /** The largest elements, with `returnIndices` also where they are; see `max`. */
     max(options: ExtremumOptions & { returnIndices: true }): [values: Tensor, indices: Tensor];

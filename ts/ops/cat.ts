@@ -1,75 +1,12 @@
-// Tensors put into larger ones: constant padding, concatenation, stacking. Each part is one copy into its place.
+// Tensors put beside one another: concatenation, stacking. Each is one copy into its place.
 import { apply, checkReadable } from '../tensor/apply.ts';
-import { checkOptions } from '../tensor/create.ts';
 import type { Op } from '../tensor/op.ts';
 import { checkSize, normalizeDim, show } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { emitConstant, emitCopy } from './copy.ts';
+import { emitCopy } from './copy.ts';
 import { part, stridesLike } from './loops.ts';
-import { narrow, unsqueeze } from './shape.ts';
-
-/** Options of `pad`. */
-export interface PadOptions {
-  /** What stands around the tensor; default 0. */
-  value?: number | undefined;
-}
-
-interface PadGeometry {
-  readonly shape: readonly number[];
-  /** Elements before and after, per dimension. */
-  readonly before: readonly number[];
-  readonly after: readonly number[];
-  readonly value: number;
-}
-
-const padOp: Op<Omit<PadGeometry, 'shape'>, PadGeometry> = {
-  name: 'pad',
-  infer([x], { before, after, value }) {
-    const shape = x!.shape.map((extent, i) => extent + before[i]! + after[i]!);
-    checkSize('pad', shape);
-    const outputs = [{ shape, dtype: x!.dtype, strides: stridesLike(shape, x!.strides) }];
-    return { geometry: { shape: x!.shape, before, after, value }, outputs };
-  },
-  lower(emit, { before, value }, [x], [y]) {
-    emitConstant(emit, y!, value);
-    const offset = before.reduce((sum, count, i) => sum + count * y!.strides[i]!, 0);
-    emitCopy(emit, part(y!, x!.shape, y!.strides, offset), x!, true);
-  },
-  backward: ({ gradients: [dy], geometry: { shape, before, after } }) => {
-    let dx = dy!;
-    shape.forEach((extent, i) => {
-      if (before[i] || after[i]) dx = narrow(dx, i, before[i]!, extent);
-    });
-    return [dx];
-  },
-  saves: {},
-};
-
-/**
- * Puts a constant around a tensor. `padding` lists [before, after] pairs starting with the *last* dimension, flat, as in PyTorch:
- * `[left, right, top, bottom]` for images. Source: torch.nn.functional.pad, mode 'constant'.
- *
- * @throws RangeError for an odd or too long list, or a negative entry; TypeError for an unknown option
- * @example
- * ```ts
- * import { init, pad, tensor } from 'feathermap';
- * await init();
- * if (pad(tensor([[1, 2]]), [1, 0], { value: 7 }).data().join() !== '7,1,2') throw new Error('wrong');
- * ```
- */
-export function pad(x: Tensor, padding: readonly number[], options: PadOptions = {}): Tensor {
-  checkReadable('pad', x);
-  checkOptions('pad', options, ['value']);
-  const rank = x.shape.length;
-  if (!Array.isArray(padding) || padding.length % 2 || padding.length > 2 * rank)
-    throw new RangeError(`pad: padding ${show(padding)} must list up to ${rank} pairs, the last dimension first`);
-  if (!padding.every((count) => Number.isInteger(count) && count >= 0))
-    throw new RangeError(`pad: padding ${show(padding)} must hold whole numbers >= 0`);
-  const { value = 0 } = options;
-  if (typeof value !== 'number') throw new TypeError(`pad: value must be a number, got ${typeof value}`);
-  const side = (which: number): number[] => x.shape.map((_, i) => padding[2 * (rank - 1 - i) + which] ?? 0);
-  return apply(padOp, [x], { before: side(0), after: side(1), value })[0]!;
-}
+import { narrow } from './narrow.ts';
+import { unsqueeze } from './shape.ts';
 
 interface CatGeometry {
   readonly dim: number;
