@@ -22,12 +22,15 @@ interface Layer {
   side: number;
   kernel?: number;
   stride?: number;
+  dilation?: number;
   groups?: number;
 }
 
-function geometryOf({ images, channels, outputs, side, kernel = 3, stride = 1, groups = 1 }: Layer): Conv2dGeometry {
+function geometryOf(layer: Layer): Conv2dGeometry {
+  const { images, channels, outputs, side, kernel = 3, stride = 1, dilation = 1, groups = 1 } = layer;
   const weight = zeros([outputs, channels / groups, kernel, kernel]);
-  return conv2dGeometry(zeros([images, channels, side, side]), weight, null, { padding: 1, stride, groups });
+  const options = { padding: dilation, stride, dilation, groups };
+  return conv2dGeometry(zeros([images, channels, side, side]), weight, null, options);
 }
 
 const resnet: readonly Layer[] = [
@@ -53,6 +56,14 @@ test.each(fives)('5 x 5, $channels to $outputs channels: F(2x2, 5x5) but for the
   expect(weightGradAlgorithm(geometry)).toBe('direct');
   expect(forwardCandidates(geometry)[0]).toBe('winograd2');
   expect(forwardApplies(geometry, 'winograd4')).toBe(false);
+});
+
+test('dilated: by remainders where enough tiles of each are left; the weight gradient is direct', () => {
+  const geometry = geometryOf({ images: 1, channels: 128, outputs: 128, side: 28, dilation: 2 });
+  expect(geometry.algorithm).toBe('winograd4');
+  expect(inputGradAlgorithm(geometry)).toBe('winograd4');
+  expect(weightGradAlgorithm(geometry)).toBe('direct');
+  expect(geometryOf({ images: 1, channels: 128, outputs: 128, side: 28, dilation: 18 }).algorithm).toBe('direct');
 });
 
 test('few tiles of many channels: transforming weights costs more than it saves, unless they are constant', () => {

@@ -4,6 +4,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { conv2d } from '../../ts/ops/conv2d.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
 import { winogradSides } from '../../ts/ops/conv2d-winograd.ts';
+import { winogradWeightGradApplies } from '../../ts/ops/conv2d-winograd-grad.ts';
 import { init, shutdown } from '../../ts/runtime/engine.ts';
 import { type Conv2dCase, type Conv2dInputs, conv2dCases, conv2dInputs } from '../cases/conv2d.ts';
 import { golden } from '../golden/load.ts';
@@ -27,7 +28,9 @@ const chosen = vi.hoisted(() => ({ algorithm: 'direct' as Conv2dAlgorithm }));
 vi.mock('../../ts/ops/conv2d-algorithm.ts', () => {
   const choose = (geometry: Conv2dGeometry): Conv2dAlgorithm =>
     fits(chosen.algorithm, geometry) ? chosen.algorithm : 'direct';
-  return { forwardAlgorithm: choose, inputGradAlgorithm: choose, weightGradAlgorithm: choose };
+  const weightGradAlgorithm = (geometry: Conv2dGeometry): Conv2dAlgorithm =>
+    winogradWeightGradApplies(geometry) ? choose(geometry) : 'direct';
+  return { forwardAlgorithm: choose, inputGradAlgorithm: choose, weightGradAlgorithm };
 });
 
 withEngine();
@@ -55,6 +58,30 @@ const ends: readonly Conv2dCase[] = [
   { name: 'shares of the tiles', x: [3, 3, 45, 50], weight: [4, 3, 3, 3], options: { padding: 1 } },
   { name: '5 x 5, 140 outputs', x: [2, 3, 11, 14], weight: [140, 3, 5, 5], options: { padding: 2 } },
   { name: '5 x 5, deep, unpadded', x: [2, 330, 6, 7], weight: [11, 330, 5, 5], options: {} },
+  {
+    name: 'dilation 3, ragged remainders',
+    x: [2, 5, 17, 14],
+    weight: [11, 5, 3, 3],
+    options: { dilation: 3, padding: [1, 4] },
+  },
+  {
+    name: 'dilation 4, remainders as images',
+    x: [1, 9, 13, 12],
+    weight: [10, 9, 3, 3],
+    options: { dilation: 4, padding: 4 },
+  },
+  {
+    name: 'more dilation than outputs',
+    x: [1, 4, 5, 16],
+    weight: [9, 4, 3, 3],
+    options: { dilation: 7, padding: [6, 3] },
+  },
+  {
+    name: '5 x 5, dilation 2 and 3',
+    x: [1, 6, 15, 18],
+    weight: [7, 6, 5, 5],
+    options: { dilation: [2, 3], padding: [5, 6] },
+  },
   {
     name: '5 x 5, many tiles',
     x: [1, 9, 33, 22],

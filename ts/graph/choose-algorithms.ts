@@ -5,6 +5,7 @@
 import { conv2dOp } from '../ops/conv2d.ts';
 import { forwardAlgorithm, forwardApplies, forwardCandidates } from '../ops/conv2d-algorithm.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry } from '../ops/conv2d-geometry.ts';
+import type { WindowAxis } from '../ops/window.ts';
 import { engine, whenShutDown } from '../runtime/engine.ts';
 import { Storage } from '../runtime/storage.ts';
 import type { OpCall } from '../tensor/op.ts';
@@ -243,7 +244,9 @@ function sampleOf(call: OpCall): OpCall {
   });
   const [, w, bias, , scale] = call.inputs;
   const inputs = [image, w!, bias ?? null, null, scale ?? null];
-  const padding = [[rows.before, rows.after] as const, [columns.before, columns.after] as const] as const;
+  // Without the dilation, which changes no sum.
+  const sides = ({ kernel, before, after }: WindowAxis) => [Math.min(before, kernel), Math.min(after, kernel)] as const;
+  const padding = [sides(rows), sides(columns)] as const;
   const { geometry, outputs } = conv2dOp.infer(inputs, { padding });
   const [{ shape: yShape, strides }] = outputs as [(typeof outputs)[0]];
   const y = new Tensor({ storage: new Storage(4 * sizeOf(yShape)), shape: yShape, dtype: 'f32', strides });

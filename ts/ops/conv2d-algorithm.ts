@@ -1,8 +1,10 @@
 // Which algorithm computes a convolution and its gradients. The choice follows from the geometry alone, so the bits of a result never
 // depend on timing; compile may override it by measurement.
 import { engine } from '../runtime/engine.ts';
+import { pieceShape } from './conv2d-dilated.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry, Four } from './conv2d-geometry.ts';
 import { type Side, winogradSides } from './conv2d-winograd.ts';
+import { winogradWeightGradApplies } from './conv2d-winograd-grad.ts';
 
 /** What the choice may look at. */
 type Sizes = Omit<Conv2dGeometry, 'algorithm'>;
@@ -58,14 +60,16 @@ function winogradCost(side: number, kernel: number, y: Four, channels: number, c
   return products + transforms + weights;
 }
 
-/** The fastest algorithm for an output y of `channels` source channels. */
-function productAlgorithm(geometry: Sizes, y: Four, channels: number, changing: boolean): Conv2dAlgorithm {
-  const { macs, weight } = geometry;
+/** The fastest algorithm for the way from x to y. */
+function productAlgorithm(geometry: Sizes, x: Four, y: Four, changing: boolean): Conv2dAlgorithm {
+  const { macs, weight, rows, columns } = geometry;
+  const channels = x[1];
   if (Math.min(channels, y[1]) < LEAST_CHANNELS || macs < LEAST_MACS) return 'direct';
+  const { count, shape } = pieceShape(x, y, rows, columns);
   let best: Conv2dAlgorithm = 'direct';
   let least = 0.9 * directCost(macs, channels * y[1], changing);
   for (const side of sidesOf(geometry)) {
-    const cost = winogradCost(side, weight[2], y, channels, changing);
+    const cost = count * winogradCost(side, weight[2], shape, channels, changing);
     if (cost < least) [best, least] = [nameOf(side), cost];
   }
   return best;
@@ -76,7 +80,7 @@ function productAlgorithm(geometry: Sizes, y: Four, channels: number, changing: 
 /** The algorithm of a forward pass; `changing`: whether the weights change from run to run, as they do in training. */
 export function forwardAlgorithm(geometry: Sizes, changing = true): Conv2dAlgorithm {
   if (isDepthwise(geometry)) return 'depthwise';
-  return productAlgorithm(geometry, geometry.y, geometry.x[1], changing);
+  return productAlgorithm(geometry, geometry.x, geometry.y, changing);
 }
 
 /** From so many channels on Winograd's algorithm is certain to repay. */
@@ -91,7 +95,8 @@ export function forwardCandidates(geometry: Sizes): readonly Conv2dAlgorithm[] {
   const fewest = Math.min(outputs, channels);
   const sides = sidesOf(geometry);
   if (sides.length === 0 || fewest < LEAST_CHANNELS) return [forwardAlgorithm(geometry, false)];
-  const tiles = tilesOf(geometry.y, 4);
+  const { x, y, rows, columns } = geometry;
+  const tiles = tilesOf(pieceShape(x, y, rows, columns).shape, 4);
   const four = sides.includes(4) && tiles >= LEAST_TILES;
   const names: Conv2dAlgorithm[] = four ? ['winograd4'] : ['winograd2'];
   if (four && (fewest < MANY_CHANNELS || tiles < MANY_TILES)) names.push('winograd2');
@@ -107,13 +112,13 @@ export function forwardApplies(geometry: Sizes, algorithm: Conv2dAlgorithm): boo
 
 export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
   if (isDepthwise(geometry) && geometry.groups === geometry.y[1]) return 'depthwise';
-  return productAlgorithm(geometry, geometry.x, geometry.y[1], true);
+  return productAlgorithm(geometry, geometry.y, geometry.x, true);
 }
 
 export function weightGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
   const { x, y } = geometry;
   if (isDepthwise(geometry)) return 'depthwise';
-  if (!sidesOf(geometry).includes(4)) return 'direct';
+  if (!engine().winograd || !winogradWeightGradApplies(geometry)) return 'direct';
   const pays = Math.min(x[1], y[1]) >= LEAST_CHANNELS && tilesOf(y, 4) >= LEAST_GRADIENT_TILES;
   return pays && geometry.macs >= LEAST_MACS ? 'winograd4' : 'direct';
 }

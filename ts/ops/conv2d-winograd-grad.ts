@@ -4,7 +4,7 @@ import type { Emitter } from '../runtime/command.ts';
 import { locationOf } from '../tensor/tensor.ts';
 import type { Conv2dGeometry, Four, WeightGradOperands } from './conv2d-geometry.ts';
 import { emitSumPartials, partialsOf } from './conv2d-weight-grad.ts';
-import { planeBytes, transformedRow } from './conv2d-winograd.ts';
+import { planeBytes, transformedRow, winogradSides } from './conv2d-winograd.ts';
 import { evenBlock, MAC_NANOSECONDS } from './product.ts';
 
 /** Tiles per block, and channels on either side: what is transformed and what is summed lies in the second-level cache. */
@@ -29,6 +29,12 @@ function gradientBlocks(tiles: number, channels: number, n: number) {
     splitTiles,
     block: evenBlock(splitTiles, BLOCK, 1),
   };
+}
+
+/** Whether F(3x3, 4x4) gives the weight gradient of a convolution: as F(4x4, 3x3), but without gaps between the taps. */
+export function winogradWeightGradApplies(geometry: Pick<Conv2dGeometry, 'rows' | 'columns' | 'groups'>): boolean {
+  const { rows, columns } = geometry;
+  return winogradSides(geometry).includes(4) && rows.dilation === 1 && columns.dilation === 1;
 }
 
 /** Emits F(3x3, 4x4). */

@@ -1,9 +1,10 @@
-// Emits 3 x 3 and 5 x 5 convolutions with step 1, and their input gradients, by Winograd's algorithm (assembly/winograd.ts).
+// Emits 3 x 3 and 5 x 5 convolutions with step 1, and their input gradients, by Winograd's algorithm (assembly/winograd.ts). Dilated ones
+// are several ordinary ones with the same weights (conv2d-dilated.ts).
 import * as kernels from '../generated/kernels.ts';
 import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
 import type { Operand } from '../tensor/op.ts';
-import { channelsLastStrides } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
+import { type DilatedAxis, type Piece, pieces } from './conv2d-dilated.ts';
 import type { Conv2dEmitters, Conv2dGeometry, ForwardOperands, Four, InputGradOperands } from './conv2d-geometry.ts';
 import { tapOffset } from './conv2d-phases.ts';
 import { evenBlock, KC, MAC_NANOSECONDS } from './product.ts';
@@ -68,16 +69,13 @@ function emitWinogradWeight(emit: Emitter, alpha: number, taps: Taps): Location 
   return u;
 }
 
-/** Operands and sizes of one Winograd convolution. */
-interface Convolution {
+/** Operands and sizes of a Winograd convolution. */
+interface Convolution extends Pick<Piece, 'x' | 'y' | 'residual'> {
   readonly side: Side;
-  readonly y: Tensor;
-  readonly x: Tensor;
   readonly taps: Taps;
   readonly bias: Operand;
-  readonly residual: Operand;
-  readonly top: number;
-  readonly left: number;
+  readonly rows: DilatedAxis;
+  readonly columns: DilatedAxis;
   readonly lo: number;
   readonly hi: number;
 }
@@ -103,15 +101,25 @@ function winogradBlocks(tiles: number, channels: number, n: number, uBytes: numb
 }
 
 function emitWinograd(emit: Emitter, convolution: Convolution): void {
-  const { side, y, x, taps, bias, residual, top, left, lo, hi } = convolution;
+  const { side, taps, rows, columns } = convolution;
+  const alpha = side + Math.sqrt(taps.offsets.length) - 1;
+  const u = emitWinogradWeight(emit, alpha, taps);
+  for (const piece of pieces(convolution, rows, columns)) emitPiece(emit, convolution, alpha, u, piece);
+}
+
+function emitPiece(
+  emit: Emitter,
+  { side, taps, bias, lo, hi }: Convolution,
+  alpha: number,
+  u: Location,
+  { x, y, residual, top, left }: Piece,
+): void {
   const { channels, n } = taps;
   const [images, , rows, columns] = y.shape as Four;
   const [xImage, , xRow, xColumn] = x.strides as Four;
-  const [yImage, , yRow, yColumn] = channelsLastStrides(y.shape) as unknown as Four;
-  const alpha = side + Math.sqrt(taps.offsets.length) - 1;
+  const [yImage, , yRow, yColumn] = y.strides as Four;
   const tiles = images * Math.ceil(rows / side) * Math.ceil(columns / side);
   const blocks = winogradBlocks(tiles, channels, n, 4 * alpha ** 2 * weightPlane(channels, n));
-  const u = emitWinogradWeight(emit, alpha, taps);
   const vBytes = alpha ** 2 * planeBytes(blocks.block, transformedRow(channels));
   const mBytes = alpha ** 2 * planeBytes(blocks.block, transformedRow(blocks.nc));
   emit.command(
@@ -155,9 +163,9 @@ function emitWinograd(emit: Emitter, convolution: Convolution): void {
 /** Side of the kernels that each F(m x m, r x r) takes. */
 const KERNELS: Readonly<Record<Side, readonly number[]>> = { 4: [3], 2: [3, 5] };
 
-/** The output squares that apply, the larger first: none unless the kernel is 3 x 3 or 5 x 5, without strides, gaps and groups. */
+/** The output squares that apply, the larger first: none unless the kernel is 3 x 3 or 5 x 5, without strides and groups. */
 export function winogradSides({ rows, columns, groups }: Pick<Conv2dGeometry, 'rows' | 'columns' | 'groups'>): Side[] {
-  const plain = [rows, columns].every((axis) => axis.stride === 1 && axis.dilation === 1);
+  const plain = rows.stride === 1 && columns.stride === 1;
   if (!plain || groups !== 1 || rows.kernel !== columns.kernel) return [];
   return ([4, 2] as const).filter((side) => KERNELS[side].includes(rows.kernel));
 }
@@ -169,7 +177,7 @@ function forward(emit: Emitter, side: Side, geometry: Conv2dGeometry, operands: 
   const range = [...Array(kernel).keys()];
   const offsets = range.flatMap((r) => range.map((s) => tapOffset(weight, r, s)));
   const taps = { weight, scale, offsets, channels, strideChannel: weight.strides[1]!, n, strideN: weight.strides[0]! };
-  emitWinograd(emit, { side, y, x, taps, bias, residual, top: rows.before, left: columns.before, lo, hi });
+  emitWinograd(emit, { side, y, x, taps, bias, residual, rows, columns, lo, hi });
 }
 
 /** The same with dy as the source: taps in reverse, channels of source and result exchanged, the padding that is left. */
@@ -184,8 +192,9 @@ function inputGrad(
   const offsets = reversed.flatMap((r) => reversed.map((s) => tapOffset(weight, r, s)));
   const strides = { strideChannel: weight.strides[0]!, strideN: weight.strides[1]! };
   const taps = { weight, scale: null, offsets, channels, n, ...strides };
-  const [top, left] = [kernel - 1 - rows.before, kernel - 1 - columns.before];
-  emitWinograd(emit, { side, y: dx, x: dy, taps, bias: null, residual: null, top, left, lo, hi });
+  const turned = ({ dilation, before }: DilatedAxis) => ({ dilation, before: (kernel - 1) * dilation - before });
+  const axes = { rows: turned(rows), columns: turned(columns) };
+  emitWinograd(emit, { side, y: dx, x: dy, taps, bias: null, residual: null, ...axes, lo, hi });
 }
 
 function emitters(side: Side): Conv2dEmitters {

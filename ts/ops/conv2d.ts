@@ -210,7 +210,7 @@ const OPTIONS = ['stride', 'padding', 'dilation', 'groups'];
  * Two-dimensional cross-correlation: input [N,C,H,W], weight [O,C/groups,KH,KW], bias [O] or null, to [N,O,OH,OW] with
  * OH = floor((H + top + bottom - dilation (KH - 1) - 1) / stride) + 1, OW alike. Source: torch.nn.functional.conv2d.
  *
- * Where it is faster, 3 x 3 and 5 x 5 with stride 1 are computed by Winograd's algorithm: rounding is about 1e-6 of the largest
+ * Where it is faster, 3 x 3 and 5 x 5 with stride 1, dilated or not, are computed by Winograd's algorithm: rounding is about 1e-6 of the largest
  * result, and a NaN or an infinity in the input spoils every tile of outputs (4 x 4 or 2 x 2) that reads it.
  * `init({ winograd: false })` turns that off.
  *
