@@ -96,18 +96,30 @@ function windowDivisor(args: AvgPoolArgs, oh: i32, ow: i32): f32 {
   return <f32>((min(h + args.KH, args.H) - max(h, 0)) * (min(w + args.KW, args.W) - max(w, 0)));
 }
 
+/** Sum of the four pixels of a 2 x 2 window, four channels of each. */
+// @ts-ignore: decorator
+@inline
+function sum2x2(x: usize, pixel: usize, down: usize): v128 {
+  const b = x + down;
+  const top = f32x4.add(v128.load(x), v128.load(x + pixel));
+  return f32x4.add(f32x4.add(top, v128.load(b)), v128.load(b + pixel));
+}
+
+/** `count` neighbouring windows of 2 x 2. */
 function average2x2(y: usize, x: usize, count: i32, C: i32, down: usize, step: usize, divisor: f32): void {
   const d = f32x4.splat(divisor);
   const pixel = (<usize>C) << 2;
-  for (; count > 0; count--, x += step, y += pixel) {
-    for (let c = 0; c < C; c += 4) {
-      const at = group(c, C);
-      const a = x + at;
-      const b = a + down;
-      let sum = f32x4.add(v128.load(a), v128.load(a + pixel));
-      sum = f32x4.add(f32x4.add(sum, v128.load(b)), v128.load(b + pixel));
-      storeLanes(y + at, f32x4.div(sum, d), C);
-    }
+  const whole = (<usize>(C & ~3)) << 2;
+  for (; count > 0; count--) {
+    let from = x;
+    const end = y + whole;
+    for (let to = y; to < end; to += 16, from += 16) v128.store(to, f32x4.div(sum2x2(from, pixel, down), d));
+    y += pixel;
+    x += step;
+    if (C > 4 && C & 3) {
+      const last = from - ((<usize>(4 - (C & 3))) << 2);
+      v128.store(y - 16, f32x4.div(sum2x2(last, pixel, down), d));
+    } else if (C < 4) storeLanes(y - pixel, f32x4.div(sum2x2(from, pixel, down), d), C);
   }
 }
 

@@ -59,9 +59,9 @@ function packDepthwise(
   phases: readonly Phase[],
 ): Location {
   const channels = weight.shape[0]!;
-  const vectors = Math.ceil(channels / 4);
+  const eights = Math.ceil(channels / 8);
   const words = packedWords(phases);
-  const panels = emit.temporary(16 * vectors * words.length);
+  const panels = emit.temporary(32 * eights * words.length);
   emit.command(
     kernels.packDepthwise,
     {
@@ -74,15 +74,20 @@ function packDepthwise(
       channels,
       strideChannel: weight.strides[0]!,
     },
-    { tiles: Math.ceil(vectors / kernels.PACK_VECTORS), work: vectors * words.length * 4 },
+    { tiles: Math.ceil(eights / kernels.PACK_PANELS), work: eights * words.length * 8 },
   );
   return panels;
 }
 
 /** Multiply-adds per tile, about: 10 to 20 us. */
 const TILE_MACS = 250000;
-/** Floats of input and output from which on they are fetched from memory in order. */
+/**
+ * Floats of input and output from which on they are fetched in order: what no cache holds. What only the nearer caches do not hold is worth it
+ * if a strip's pixels are so few bytes that the processor's own prefetching hardly begins before they end.
+ */
 const STREAM_FLOATS = 2e6;
+const NARROW_STREAM_FLOATS = 3e5;
+const NARROW_CHANNELS = 128;
 
 interface Depthwise extends Omit<ForwardOperands, 'weight' | 'bias' | 'scale'> {
   readonly panels: Location;
@@ -145,7 +150,7 @@ function emitDepthwise(emit: Emitter, { y, x, panels, residual, phases, step, sp
       yColumn: yColumn * spread[1],
       words,
       tileRows,
-      stream: x.size + y.size > STREAM_FLOATS ? 1 : 0,
+      stream: x.size + y.size > (channels <= NARROW_CHANNELS ? NARROW_STREAM_FLOATS : STREAM_FLOATS) ? 1 : 0,
       lo,
       hi,
     },
