@@ -56,7 +56,7 @@ export async function peakOf(bytes, build = 'auto') {
   const loops = {
     mulAdd: loop(() => exports.mulAdd(ITERATIONS, 1), exports.mulAddPerIteration()),
     fma: acceptsRelaxed()
-      ? loop(() => exports.fusedMulAdd(ITERATIONS, 0.5, 1), exports.fusedMulAddPerIteration())
+      ? loop(() => exports.fusedMulAdd(ITERATIONS, 0.5), exports.fusedMulAddPerIteration())
       : null,
   };
   return {
