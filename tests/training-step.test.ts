@@ -8,6 +8,7 @@ import {
   captureStep,
   init,
   keep,
+  MemoryLimitError,
   manualSeed,
   memoryStatistics,
   nn,
@@ -289,6 +290,7 @@ describe('memoryLimit', () => {
       limited(100_000)(x, y);
     } catch (error) {
       expect(error).toBeInstanceOf(RangeError);
+      expect(error).toBeInstanceOf(MemoryLimitError);
       ({ message } = error as Error);
     }
     expect(message).toMatch(least);

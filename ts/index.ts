@@ -22,7 +22,7 @@ export {
   memoryStatistics,
   shutdown,
 } from './runtime/engine.ts';
-export { CaptureError, OutOfMemoryError, WorkerError } from './runtime/errors.ts';
+export { CaptureError, MemoryLimitError, OutOfMemoryError, WorkerError } from './runtime/errors.ts';
 export {
   arange,
   type CreateOptions,

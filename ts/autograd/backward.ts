@@ -39,6 +39,14 @@ export function observeHooks(observer: () => void): void {
  *
  * @throws Error if nothing requires gradients, if the graph was already freed, or if a saved tensor was changed in place;
  *   RangeError if `root` has several elements and no `gradient`, or one of another shape
+ * @example
+ * ```ts
+ * import { backward, init, tensor } from 'feathermap';
+ * await init();
+ * const w = tensor([1, 2], { requiresGrad: true });
+ * backward(w.mul(w).sum());
+ * if (w.grad.data().join() !== '2,4') throw new Error('wrong');
+ * ```
  */
 export function backward(root: Tensor, options: BackwardOptions = {}): void {
   checkOptions('backward', options, ['gradient', 'retainGraph', 'createGraph']);

@@ -2,7 +2,15 @@
 
 let enabled = true;
 
-/** Whether gradients are being recorded. Source: torch.is_grad_enabled. */
+/**
+ * Whether gradients are being recorded. Source: torch.is_grad_enabled.
+ *
+ * @example
+ * ```ts
+ * import { isGradEnabled, noGrad } from 'feathermap';
+ * if (!isGradEnabled() || noGrad(isGradEnabled)) throw new Error('wrong');
+ * ```
+ */
 export function isGradEnabled(): boolean {
   return enabled;
 }

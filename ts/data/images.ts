@@ -123,6 +123,15 @@ export interface IdxFiles {
  * fetched; `mnist` and `fashionMnist` read them from disk.
  *
  * @throws {IdxError} for damaged files, files of another kind, and counts or labels that do not fit.
+ * @example
+ * ```ts
+ * import { imagesFromIdx } from 'feathermap/data';
+ * // Two images of 1 x 2 pixels and their labels.
+ * const images = Uint8Array.of(0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 10, 20, 30, 40);
+ * const labels = Uint8Array.of(0, 0, 8, 1, 0, 0, 0, 2, 1, 0);
+ * const set = await imagesFromIdx({ images, labels }, ['cat', 'dog']);
+ * if (set.shape.join() !== '2,1,1,2' || set.labels[0] !== 1) throw new Error('wrong');
+ * ```
  */
 export async function imagesFromIdx(
   files: IdxFiles,

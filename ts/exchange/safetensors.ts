@@ -72,6 +72,15 @@ function checkBytes(bytes: unknown): void {
  * whatever their order in the record.
  *
  * @throws {TypeError} for a value that is no tensor, or a type in `dtypes` that cannot hold the tensor.
+ * @example
+ * ```ts
+ * import { init, nn } from 'feathermap';
+ * import { loadSafetensors, saveSafetensors } from 'feathermap/safetensors';
+ * await init();
+ * const net = new nn.Linear(2, 1);
+ * const half = saveSafetensors(net.stateDict(), { dtypes: { weight: 'F16' } });
+ * net.loadStateDict(loadSafetensors(half));
+ * ```
  */
 export function saveSafetensors(
   record: Readonly<Record<string, Tensor>> | ReadonlyMap<string, Tensor>,

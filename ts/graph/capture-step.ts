@@ -62,8 +62,8 @@ const NEXT_CALL =
  *
  * @param lossFunction returns the loss, or `[loss, ...more]`; must not read values (`item`, `data`)
  * @returns a function that takes a batch, trains on it once and returns the loss
- * @throws what the function throws at capture; Error from `item()` or `data()` inside it, naming the layer; RangeError if
- *   `memoryLimit` cannot be met, naming the least that is possible
+ * @throws what the function throws at capture; Error from `item()` or `data()` inside it, naming the layer;
+ *   MemoryLimitError (a RangeError) if `memoryLimit` cannot be met, naming the least that is possible
  * @example
  * ```ts
  * import { captureStep, init, nn, optim, randn } from 'feathermap';

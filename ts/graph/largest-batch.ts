@@ -1,8 +1,9 @@
 // The largest batch of a training step that fits into some memory.
+
 import { stridesLike } from '../ops/loops.ts';
+import { MemoryLimitError } from '../runtime/errors.ts';
 import type { InputSpec } from './capture.ts';
 import type { GradientStep } from './gradient-step.ts';
-import { MemoryLimitError } from './memory-limit.ts';
 
 /** No batch is larger. */
 const MOST = 2 ** 20;

@@ -1,5 +1,6 @@
 // Which activations a training step forgets so that it fits into a limit: greedily those that lower memory beyond the limit
 // most per nanosecond of work repeated, found on a model of the list in whole numbers.
+import { MemoryLimitError } from '../runtime/errors.ts';
 import type { Storage } from '../runtime/storage.ts';
 import { CommandList } from '../tensor/apply.ts';
 import type { OpCall } from '../tensor/op.ts';
@@ -196,9 +197,6 @@ class Forgetting {
 
 /** Halvings of the interval in which the least possible peak is searched for. */
 const HALVINGS = 7;
-
-/** A limit of memory cannot be met. */
-export class MemoryLimitError extends RangeError {}
 
 /** What a program is made of: calls, and what comes in and goes out. */
 export interface StepCalls {

@@ -217,22 +217,62 @@ export function resnet18(options: ResNetOptions = {}): ResNet {
   return new ResNet(BasicBlock, [2, 2, 2, 2], options);
 }
 
-/** ResNet with 34 layers, 21,797,672 parameters. Source: torchvision.models.resnet34. */
+/**
+ * ResNet with 34 layers, 21,797,672 parameters. Source: torchvision.models.resnet34.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { resnet34 } from 'feathermap/models';
+ * await init();
+ * if (resnet34().parameters().reduce((sum, { size }) => sum + size, 0) !== 21_797_672) throw new Error('wrong');
+ * ```
+ */
 export function resnet34(options: ResNetOptions = {}): ResNet {
   return new ResNet(BasicBlock, [3, 4, 6, 3], options);
 }
 
-/** ResNet with 50 layers, 25,557,032 parameters. Source: torchvision.models.resnet50. */
+/**
+ * ResNet with 50 layers, 25,557,032 parameters. Source: torchvision.models.resnet50.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { resnet50 } from 'feathermap/models';
+ * await init();
+ * if (resnet50().parameters().reduce((sum, { size }) => sum + size, 0) !== 25_557_032) throw new Error('wrong');
+ * ```
+ */
 export function resnet50(options: ResNetOptions = {}): ResNet {
   return new ResNet(Bottleneck, [3, 4, 6, 3], options);
 }
 
-/** ResNet with 101 layers, 44,549,160 parameters. Source: torchvision.models.resnet101. */
+/**
+ * ResNet with 101 layers, 44,549,160 parameters. Source: torchvision.models.resnet101.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { resnet101 } from 'feathermap/models';
+ * await init();
+ * if (resnet101().parameters().reduce((sum, { size }) => sum + size, 0) !== 44_549_160) throw new Error('wrong');
+ * ```
+ */
 export function resnet101(options: ResNetOptions = {}): ResNet {
   return new ResNet(Bottleneck, [3, 4, 23, 3], options);
 }
 
-/** ResNet with 152 layers, 60,192,808 parameters. Source: torchvision.models.resnet152. */
+/**
+ * ResNet with 152 layers, 60,192,808 parameters. Source: torchvision.models.resnet152.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { resnet152 } from 'feathermap/models';
+ * await init();
+ * if (resnet152().parameters().reduce((sum, { size }) => sum + size, 0) !== 60_192_808) throw new Error('wrong');
+ * ```
+ */
 export function resnet152(options: ResNetOptions = {}): ResNet {
   return new ResNet(Bottleneck, [3, 8, 36, 3], options);
 }

@@ -80,22 +80,62 @@ function vgg(layers: keyof typeof STAGES, batchNorm: boolean, options: VGGOption
   return new VGG(makeFeatures(STAGES[layers], batchNorm), options);
 }
 
-/** VGG with 11 layers, 132,863,336 parameters. Source: torchvision.models.vgg11. */
+/**
+ * VGG with 11 layers, 132,863,336 parameters. Source: torchvision.models.vgg11.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { vgg11 } from 'feathermap/models';
+ * await init();
+ * if (vgg11().parameters().reduce((sum, { size }) => sum + size, 0) !== 132_863_336) throw new Error('wrong');
+ * ```
+ */
 export function vgg11(options: VGGOptions = {}): VGG {
   return vgg(11, false, options);
 }
 
-/** VGG with 11 layers and batch normalisation, 132,868,840 parameters. Source: torchvision.models.vgg11_bn. */
+/**
+ * VGG with 11 layers and batch normalisation, 132,868,840 parameters. Source: torchvision.models.vgg11_bn.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { vgg11Bn } from 'feathermap/models';
+ * await init();
+ * if (vgg11Bn().parameters().reduce((sum, { size }) => sum + size, 0) !== 132_868_840) throw new Error('wrong');
+ * ```
+ */
 export function vgg11Bn(options: VGGOptions = {}): VGG {
   return vgg(11, true, options);
 }
 
-/** VGG with 13 layers, 133,047,848 parameters. Source: torchvision.models.vgg13. */
+/**
+ * VGG with 13 layers, 133,047,848 parameters. Source: torchvision.models.vgg13.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { vgg13 } from 'feathermap/models';
+ * await init();
+ * if (vgg13().parameters().reduce((sum, { size }) => sum + size, 0) !== 133_047_848) throw new Error('wrong');
+ * ```
+ */
 export function vgg13(options: VGGOptions = {}): VGG {
   return vgg(13, false, options);
 }
 
-/** VGG with 13 layers and batch normalisation, 133,053,736 parameters. Source: torchvision.models.vgg13_bn. */
+/**
+ * VGG with 13 layers and batch normalisation, 133,053,736 parameters. Source: torchvision.models.vgg13_bn.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { vgg13Bn } from 'feathermap/models';
+ * await init();
+ * if (vgg13Bn().parameters().reduce((sum, { size }) => sum + size, 0) !== 133_053_736) throw new Error('wrong');
+ * ```
+ */
 export function vgg13Bn(options: VGGOptions = {}): VGG {
   return vgg(13, true, options);
 }
@@ -116,17 +156,47 @@ export function vgg16(options: VGGOptions = {}): VGG {
   return vgg(16, false, options);
 }
 
-/** VGG with 16 layers and batch normalisation, 138,365,992 parameters. Source: torchvision.models.vgg16_bn. */
+/**
+ * VGG with 16 layers and batch normalisation, 138,365,992 parameters. Source: torchvision.models.vgg16_bn.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { vgg16Bn } from 'feathermap/models';
+ * await init();
+ * if (vgg16Bn().parameters().reduce((sum, { size }) => sum + size, 0) !== 138_365_992) throw new Error('wrong');
+ * ```
+ */
 export function vgg16Bn(options: VGGOptions = {}): VGG {
   return vgg(16, true, options);
 }
 
-/** VGG with 19 layers, 143,667,240 parameters. Source: torchvision.models.vgg19. */
+/**
+ * VGG with 19 layers, 143,667,240 parameters. Source: torchvision.models.vgg19.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { vgg19 } from 'feathermap/models';
+ * await init();
+ * if (vgg19().parameters().reduce((sum, { size }) => sum + size, 0) !== 143_667_240) throw new Error('wrong');
+ * ```
+ */
 export function vgg19(options: VGGOptions = {}): VGG {
   return vgg(19, false, options);
 }
 
-/** VGG with 19 layers and batch normalisation, 143,678,248 parameters. Source: torchvision.models.vgg19_bn. */
+/**
+ * VGG with 19 layers and batch normalisation, 143,678,248 parameters. Source: torchvision.models.vgg19_bn.
+ *
+ * @example
+ * ```ts
+ * import { init } from 'feathermap';
+ * import { vgg19Bn } from 'feathermap/models';
+ * await init();
+ * if (vgg19Bn().parameters().reduce((sum, { size }) => sum + size, 0) !== 143_678_248) throw new Error('wrong');
+ * ```
+ */
 export function vgg19Bn(options: VGGOptions = {}): VGG {
   return vgg(19, true, options);
 }

@@ -12,3 +12,8 @@ export class WorkerError extends Error {
 export class CaptureError extends Error {
   override name = 'CaptureError';
 }
+
+/** A training step cannot be made to fit into its `memoryLimit`; the message names the least number of bytes that was reached. */
+export class MemoryLimitError extends RangeError {
+  override name = 'MemoryLimitError';
+}

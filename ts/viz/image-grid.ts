@@ -32,6 +32,12 @@ const WIDTH = 84;
  *
  * @returns a complete SVG document.
  * @throws {RangeError} if the data do not hold `count` pictures.
+ * @example
+ * ```ts
+ * import { imageGrid } from 'feathermap/viz';
+ * const svg = imageGrid({ data: [0, 1, 1, 0], count: 1, height: 2, width: 2 }, { title: 'checkers' });
+ * if (!svg.startsWith('<svg')) throw new Error('wrong');
+ * ```
  */
 export function imageGrid(planes: Planes, options: GridOptions = {}): string {
   const { count, height, width } = planes;
@@ -131,6 +137,14 @@ export function filters(weight: Tensor, options: GridOptions = {}): string {
  * Draws the channels of activations `[N, C, H, W]`, such as the output of a layer for one picture.
  *
  * @throws {RangeError} for a tensor that has not four axes.
+ * @example
+ * ```ts
+ * import { init, nn, rand } from 'feathermap';
+ * import { featureMaps } from 'feathermap/viz';
+ * await init();
+ * const svg = featureMaps(new nn.Conv2d(1, 6, 5).forward(rand([1, 1, 28, 28])));
+ * if (svg.match(/<g transform/g).length !== 6) throw new Error('wrong');
+ * ```
  */
 export function featureMaps(activations: Tensor, options: GridOptions = {}): string {
   return imageGrid(planesOf('featureMaps', activations), options);
