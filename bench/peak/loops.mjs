@@ -55,9 +55,7 @@ export async function peakOf(bytes, build = 'auto') {
   const { exports } = await WebAssembly.instantiate(await WebAssembly.compile(bytes));
   const loops = {
     mulAdd: loop(() => exports.mulAdd(ITERATIONS, 1), exports.mulAddPerIteration()),
-    fma: acceptsRelaxed()
-      ? loop(() => exports.fusedMulAdd(ITERATIONS, 0.5), exports.fusedMulAddPerIteration())
-      : null,
+    fma: acceptsRelaxed() ? loop(() => exports.fusedMulAdd(ITERATIONS, 0.5), exports.fusedMulAddPerIteration()) : null,
   };
   return {
     mulAdd: gigaflops(loops.mulAdd),

@@ -1,6 +1,6 @@
 // The machine's peak without the engine: the loops of assembly/peak-loops.ts as functions of their own. Call them often and shortly:
 // V8 changes from its baseline compiler to the optimising one between calls, never inside one.
-import { FUSED_CHAINS, SEPARATE_CHAINS, fused, separate } from '../../assembly/peak-loops';
+import { FUSED_CHAINS, fused, SEPARATE_CHAINS, separate } from '../../assembly/peak-loops';
 
 /** Vector multiply-adds in one iteration of {@link mulAdd}. */
 export function mulAddPerIteration(): i32 {
