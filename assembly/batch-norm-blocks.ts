@@ -1,7 +1,7 @@
 // Where the numbers of a batch normalisation lie. Two walks over the same geometry:
 //   columns   x is [rows, C], channels innermost: a block is `block` rows, all channels of a row side by side
 //   planes    x is [N, C, P], one channel at a time: a block is at most `block` elements of a plane
-// Blocks follow from geometry alone, so the bits depend on nothing else. What sums find in a block goes to `partials` [blocks, 2, C].
+// Blocks follow from geometry alone, so the bits depend on nothing else. What sums find in a block goes to `partials` [blocks, sums, C].
 import { storeLanes } from './vector';
 
 /** Elements that one block of a plane covers at most: four f32 sums of a quarter each. */
@@ -34,12 +34,12 @@ export function planeOffset(plane: i32, b: i32, length: i32, block: i32): usize 
   return <usize>plane * floats(length) + floats(b * block);
 }
 
-/** Where the numbers of block `b` of a plane stand. */
+/** Where the first of the `sums` numbers of block `b` of a plane stands. */
 // @ts-ignore: decorator
 @inline
-export function partialOf(partials: usize, C: i32, plane: i32, b: i32, blocks: i32): usize {
+export function partialOf(partials: usize, sums: i32, C: i32, plane: i32, b: i32, blocks: i32): usize {
   const n = plane / C;
-  return partials + <usize>(2 * (n * blocks + b)) * floats(C) + floats(plane - n * C);
+  return partials + <usize>(sums * (n * blocks + b)) * floats(C) + floats(plane - n * C);
 }
 
 /** Copies `count` floats and nothing behind them. */

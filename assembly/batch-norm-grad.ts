@@ -35,10 +35,12 @@ export class BatchNormSumsArgs {
 export class BatchNormGradientsArgs {
   dweight: Output;
   dbias: Output;
-  /** [3, C]: A, B, K of dx = A g + B (x - mean) + K. */
+  /** [3, C]: A, B, K of dx = A g + B (x - mean) + K, the mean as it was rounded. */
   coefficients: Output;
   partials: Input;
   variance: Input;
+  /** What the mean lost when it was rounded; 0: nothing. */
+  rest: Input;
   /** 0: ones. */
   weight: Input;
   C: i32;
@@ -161,7 +163,7 @@ export function batchNormSumsPlanes(args: BatchNormSumsArgs, first: i32, last: i
     const at = planeOffset(plane, b, args.length, args.block);
     const n = blockLength(b, args.length, args.block);
     const mean = load<f32>(args.mean + floats(plane % args.C));
-    const sums = partialOf(args.partials, args.C, plane, b, blocks);
+    const sums = partialOf(args.partials, 2, args.C, plane, b, blocks);
     if (args.y) planeGradient<Clamped>(args, sums, at, n, mean);
     else planeGradient<Open>(args, sums, at, n, mean);
   }
@@ -211,6 +213,8 @@ function channelGradients(args: BatchNormGradientsArgs, at: usize): void {
     sum += <f64>load<f32>(partial);
     product += <f64>load<f32>(partial + stride);
   }
+  const rest: f64 = args.rest ? <f64>load<f32>(args.rest + at) : 0;
+  product -= rest * sum;
   const inverse = inverseDeviation(load<f32>(args.variance + at), args.eps);
   store<f32>(args.dweight + at, <f32>(product * inverse));
   store<f32>(args.dbias + at, <f32>sum);
@@ -220,21 +224,36 @@ function channelGradients(args: BatchNormGradientsArgs, at: usize): void {
   const share: f64 = args.count ? scale / <f64>args.count : 0;
   const coefficients = args.coefficients + at;
   store<f32>(coefficients, <f32>scale);
-  store<f32>(coefficients + stride, <f32>(-share * product * inverse * inverse));
-  store<f32>(coefficients + 2 * stride, <f32>(-share * sum));
+  const slope = -share * product * inverse * inverse;
+  store<f32>(coefficients + stride, <f32>slope);
+  store<f32>(coefficients + 2 * stride, <f32>(-share * sum - slope * rest));
 }
 
 /** A tile is a block of rows. */
 export function batchNormInputGradColumns(args: BatchNormInputGradArgs, first: i32, last: i32, lane: i32): void {
   const stride = floats(args.C);
-  const end = min(args.length, last * args.block);
-  for (let row = first * args.block; row < end; row++) {
-    if (args.y) inputGradRow<Clamped>(args, <usize>row * stride, stride);
-    else inputGradRow<Open>(args, <usize>row * stride, stride);
+  const start = first * args.block;
+  const rows = min(args.length, last * args.block) - start;
+  const at = <usize>start * stride;
+  if (args.y) inputGradRows<Clamped>(args, at, rows, stride);
+  else inputGradRows<Open>(args, at, rows, stride);
+}
+
+/** Two rows at a time share the coefficients; where one is left over, it is computed twice. */
+function inputGradRows<M>(args: BatchNormInputGradArgs, at: usize, rows: i32, stride: usize): void {
+  const whole = stride & ~31;
+  for (; rows > 0; rows -= 2, at += 2 * stride) {
+    const next = rows > 1 ? at + stride : at;
+    if (whole) inputGradTwo<M>(args, at, next, whole, stride);
+    if (whole < stride) {
+      inputGradRest<M>(args, at, whole, stride);
+      inputGradRest<M>(args, next, whole, stride);
+    }
   }
 }
 
-function inputGradRow<M>(args: BatchNormInputGradArgs, at: usize, stride: usize): void {
+/** The channels before byte `end` of the rows at two offsets. */
+function inputGradTwo<M>(args: BatchNormInputGradArgs, at: usize, next: usize, end: usize, stride: usize): void {
   const op = changetype<M>(0);
   const lo = f32x4.splat(args.lo);
   const hi = f32x4.splat(args.hi);
@@ -246,23 +265,46 @@ function inputGradRow<M>(args: BatchNormInputGradArgs, at: usize, stride: usize)
   const y = args.y + at;
   const dy = args.dy + at;
   const dx = args.dx + at;
-  let i: usize = 0;
-  for (const whole = stride & ~31; i < whole; i += 32) {
-    const x0 = f32x4.sub(v128.load(x + i), v128.load(means + i));
-    const x1 = f32x4.sub(v128.load(x + i, 16), v128.load(means + i, 16));
-    const k0 = madd(x0, v128.load(b + i), v128.load(k + i));
-    const k1 = madd(x1, v128.load(b + i, 16), v128.load(k + i, 16));
-    const g0 = op.pass(v128.load(dy + i), y + i, lo, hi);
-    const g1 = op.pass(v128.load(dy + i, 16), y + i + 16, lo, hi);
-    const d0 = madd(g0, v128.load(a + i), k0);
-    const d1 = madd(g1, v128.load(a + i, 16), k1);
-    v128.store(dx + i, d0);
-    v128.store(dx + i, d1, 16);
+  const step = next - at;
+  for (let i: usize = 0; i < end; i += 32) {
+    const m0 = v128.load(means + i);
+    const m1 = v128.load(means + i, 16);
+    const a0 = v128.load(a + i);
+    const a1 = v128.load(a + i, 16);
+    const b0 = v128.load(b + i);
+    const b1 = v128.load(b + i, 16);
+    const k0 = v128.load(k + i);
+    const k1 = v128.load(k + i, 16);
+    const p = x + i;
+    const q = y + i;
+    const g = dy + i;
+    const out = dx + i;
+    const r0 = madd(f32x4.sub(v128.load(p), m0), b0, k0);
+    const r1 = madd(f32x4.sub(v128.load(p, 16), m1), b1, k1);
+    const d0 = madd(op.pass(v128.load(g), q, lo, hi), a0, r0);
+    const d1 = madd(op.pass(v128.load(g, 16), q + 16, lo, hi), a1, r1);
+    v128.store(out, d0);
+    v128.store(out, d1, 16);
+    const s0 = madd(f32x4.sub(v128.load(p + step), m0), b0, k0);
+    const s1 = madd(f32x4.sub(v128.load(p + step, 16), m1), b1, k1);
+    const e0 = madd(op.pass(v128.load(g + step), q + step, lo, hi), a0, s0);
+    const e1 = madd(op.pass(v128.load(g + step, 16), q + step + 16, lo, hi), a1, s1);
+    v128.store(out + step, e0);
+    v128.store(out + step, e1, 16);
   }
-  for (; i < stride; i += 16) {
-    const rest = madd(f32x4.sub(v128.load(x + i), v128.load(means + i)), v128.load(b + i), v128.load(k + i));
-    const g = op.pass(v128.load(dy + i), y + i, lo, hi);
-    storeLanes(dx + i, madd(g, v128.load(a + i), rest), <i32>((stride - i) >> 2));
+}
+
+/** The channels of one row from byte `begin` to `end`. */
+function inputGradRest<M>(args: BatchNormInputGradArgs, at: usize, begin: usize, end: usize): void {
+  const op = changetype<M>(0);
+  const lo = f32x4.splat(args.lo);
+  const hi = f32x4.splat(args.hi);
+  const a = args.coefficients;
+  for (let i = begin; i < end; i += 16) {
+    const x = f32x4.sub(v128.load(args.x + at + i), v128.load(args.mean + i));
+    const rest = madd(x, v128.load(a + end + i), v128.load(a + 2 * end + i));
+    const g = op.pass(v128.load(args.dy + at + i), args.y + at + i, lo, hi);
+    storeLanes(args.dx + at + i, madd(g, v128.load(a + i), rest), <i32>((end - i) >> 2));
   }
 }
 

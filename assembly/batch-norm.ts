@@ -6,9 +6,11 @@ import { clamp, madd, storeLanes } from './vector';
 
 @unmanaged
 export class BatchNormScaleArgs {
-  /** [2, C]: weight / sqrt(variance + eps), and bias. */
+  /** [2, C]: weight / sqrt(variance + eps), and bias less what that makes of `rest`. */
   coefficients: Output;
   variance: Input;
+  /** What the mean lost when it was rounded; 0: nothing. */
+  rest: Input;
   /** 0: ones. */
   weight: Input;
   /** 0: zeros. */
@@ -40,7 +42,9 @@ export function batchNormScale(args: BatchNormScaleArgs, first: i32, last: i32, 
     const weight: f64 = args.weight ? <f64>load<f32>(args.weight + at) : 1;
     const scale = inverseDeviation(load<f32>(args.variance + at), args.eps) * weight;
     store<f32>(args.coefficients + at, <f32>scale);
-    store<f32>(args.coefficients + stride + at, args.bias ? load<f32>(args.bias + at) : 0);
+    const rest: f64 = args.rest ? <f64>load<f32>(args.rest + at) : 0;
+    const bias: f64 = args.bias ? <f64>load<f32>(args.bias + at) : 0;
+    store<f32>(args.coefficients + stride + at, <f32>(bias - rest * scale));
   }
 }
 

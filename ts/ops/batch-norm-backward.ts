@@ -26,7 +26,7 @@ export interface BatchNormBackwardGeometry extends BatchNormGeometry {
   readonly input: boolean;
 }
 
-/** Inputs: dy, x, weight or null, mean, variance, clamped y or null. Outputs: dweight, dbias, and dx if it is wanted. */
+/** Inputs: dy, x, weight or null, mean, variance, clamped y or null, what the mean lost in rounding or null. Outputs: dweight, dbias, and dx if it is wanted. */
 export const batchNormBackwardOp: Op<BatchNormBackwardGeometry, BatchNormBackwardGeometry> = {
   name: 'batchNormBackward',
   infer([, x], geometry) {
@@ -34,7 +34,7 @@ export const batchNormBackwardOp: Op<BatchNormBackwardGeometry, BatchNormBackwar
     const dx = { shape: x!.shape, dtype: 'f32' as const, strides: x!.strides };
     return { geometry, outputs: geometry.input ? [perChannel, perChannel, dx] : [perChannel, perChannel] };
   },
-  lower(emit, geometry, [dy, x, weight, mean, variance, y], [dweight, dbias, dx]) {
+  lower(emit, geometry, [dy, x, weight, mean, variance, y, rest], [dweight, dbias, dx]) {
     const { columns, C, count, eps, batch } = geometry;
     const blocks = blocksOf(geometry);
     const [partials, coefficients] = [emit.temporary(8 * blocks * C), emit.temporary(12 * C)];
@@ -43,7 +43,7 @@ export const batchNormBackwardOp: Op<BatchNormBackwardGeometry, BatchNormBackwar
     const sums = columns ? kernels.batchNormSumsColumns : kernels.batchNormSumsPlanes;
     emit.command(sums, { partials, ...places, ...walk }, elementGrid(geometry, 0.3, 2));
     const results = { dweight: locationOf(dweight!), dbias: locationOf(dbias!), coefficients };
-    const affine = { variance: locationOf(variance!), weight: optional(weight) };
+    const affine = { variance: locationOf(variance!), rest: optional(rest), weight: optional(weight) };
     const sizes = { C, blocks, count: batch ? count : 0, eps };
     emit.command(kernels.batchNormGradients, { ...results, partials, ...affine, ...sizes }, channelGrid(geometry));
     if (!dx) return;
@@ -51,7 +51,7 @@ export const batchNormBackwardOp: Op<BatchNormBackwardGeometry, BatchNormBackwar
     emit.command(inputGrad, { dx: locationOf(dx), ...places, coefficients, ...walk }, elementGrid(geometry, 0.4));
   },
   backward: (context) => secondGradients(context),
-  saves: { inputs: [0, 1, 2, 3, 4] },
+  saves: { inputs: [0, 1, 2, 3, 4, 6] },
 };
 
 interface GradientOperands {
@@ -60,6 +60,8 @@ interface GradientOperands {
   readonly weight: Operand;
   readonly mean: Tensor;
   readonly variance: Tensor;
+  /** What the mean lost when it was rounded, or null. */
+  readonly rest: Operand;
   readonly geometry: BatchNormGeometry;
   readonly needs: readonly boolean[];
   readonly batch: boolean;
@@ -67,8 +69,8 @@ interface GradientOperands {
 
 /** Gradients of x, weight and bias. */
 export function batchNormGradients(operands: GradientOperands): [dx: Operand, dweight: Operand, dbias: Operand] {
-  const { dy, x, weight, mean, variance, geometry, needs, batch } = operands;
-  const inputs = [relayout(dy, x.strides), x, weight, mean, variance, null];
+  const { dy, x, weight, mean, variance, rest, geometry, needs, batch } = operands;
+  const inputs = [relayout(dy, x.strides), x, weight, mean, variance, null, rest];
   const [dweight, dbias, dx] = apply(batchNormBackwardOp, inputs, { ...geometry, batch, input: needs[0]! });
   return [dx ?? null, needs[1] ? dweight! : null, needs[2] ? dbias! : null];
 }
@@ -105,7 +107,7 @@ function perChannel(vector: Tensor, rank: number): Tensor {
  */
 function secondGradients(context: BackwardContext<BatchNormBackwardGeometry>): Operand[] {
   const { geometry, inputs, gradients: arrived, needs } = context;
-  const [dy, x, weight, mean, variance] = inputs as [Tensor, Tensor, Operand, Tensor, Tensor];
+  const [dy, x, weight, mean, variance, , rest] = inputs as [Tensor, Tensor, Operand, Tensor, Tensor, null, Operand];
   const { count, eps, batch, C } = geometry;
   const rank = x.shape.length;
   const channels = (vector: Tensor): Tensor => perChannel(vector, rank);
@@ -113,7 +115,8 @@ function secondGradients(context: BackwardContext<BatchNormBackwardGeometry>): O
   const total = (v: Tensor): Tensor => sum(v, { dim, keepdim: true });
   const average = (v: Tensor): Tensor => div(total(v), count);
   const r = channels(reciprocal(sqrt(add(variance, eps))));
-  const xhat = mul(sub(x, channels(mean)), r);
+  const deviation = sub(x, channels(mean));
+  const xhat = mul(rest ? sub(deviation, channels(rest)) : deviation, r);
   const project = (v: Tensor): Tensor => (batch ? sub(sub(v, average(v)), mul(xhat, average(mul(v, xhat)))) : v);
   const scale = weight ? mul(channels(weight), r) : r;
   const a = arrived[0] ? channels(arrived[0]) : null;
@@ -132,5 +135,5 @@ function secondGradients(context: BackwardContext<BatchNormBackwardGeometry>): O
     const first = ofXhat && mul(r, project(ofXhat));
     return first && throughScale ? sub(first, throughScale) : first;
   };
-  return [needs[0] ? ofDy() : null, needs[1] ? ofX() : null, needs[2] ? ofWeight() : null, null, null, null];
+  return [needs[0] ? ofDy() : null, needs[1] ? ofX() : null, needs[2] ? ofWeight() : null, null, null, null, null];
 }

@@ -33,13 +33,21 @@ interface NormOptions {
   readonly eps: number;
 }
 
-function emitMoments(emit: Emitter, geometry: BatchNormGeometry, x: Tensor, mean: Tensor, variance: Tensor): void {
+/** What training knows of a batch, [C] each: the variance divided by n, and what the mean lost when it was rounded to f32. */
+interface Moments {
+  readonly mean: Tensor;
+  readonly variance: Tensor;
+  readonly rest: Tensor;
+}
+
+function emitMoments(emit: Emitter, geometry: BatchNormGeometry, x: Tensor, moments: Moments): void {
   const blocks = blocksOf(geometry);
-  const partials = emit.temporary(8 * blocks * geometry.C);
+  const partials = emit.temporary(12 * blocks * geometry.C);
   const walk = walkOf(geometry);
   const kernel = geometry.columns ? kernels.batchNormMomentsColumns : kernels.batchNormMomentsPlanes;
-  emit.command(kernel, { partials, x: locationOf(x), ...walk }, elementGrid(geometry, 0.3, 1));
-  const outputs = { mean: locationOf(mean), variance: locationOf(variance) };
+  emit.command(kernel, { partials, x: locationOf(x), ...walk }, elementGrid(geometry, 0.3, 2));
+  const { mean, variance, rest } = moments;
+  const outputs = { mean: locationOf(mean), variance: locationOf(variance), rest: locationOf(rest) };
   emit.command(kernels.batchNormMerge, { ...outputs, partials, ...walk, blocks }, channelGrid(geometry));
 }
 
@@ -51,15 +59,18 @@ interface NormOperands {
   readonly bias: Operand;
   readonly mean: Tensor;
   readonly variance: Tensor;
+  /** What the mean lost when it was rounded, or null. */
+  readonly rest: Operand;
   readonly residual: Operand;
 }
 
 function emitNormalise(emit: Emitter, geometry: BatchNormGeometry, operands: NormOperands): void {
   const { C, eps } = geometry;
-  const { x, y, mean, variance, weight, bias, residual } = operands;
+  const { x, y, mean, variance, rest, weight, bias, residual } = operands;
   const coefficients = emit.temporary(8 * C);
-  const affine = { variance: locationOf(variance), weight: optional(weight), bias: optional(bias) };
-  emit.command(kernels.batchNormScale, { coefficients, ...affine, C, eps }, { tiles: 1, work: 4 * C });
+  const affine = { weight: optional(weight), bias: optional(bias) };
+  const moments = { variance: locationOf(variance), rest: optional(rest) };
+  emit.command(kernels.batchNormScale, { coefficients, ...moments, ...affine, C, eps }, { tiles: 1, work: 4 * C });
   const places = { y: locationOf(y), x: locationOf(x), mean: locationOf(mean), residual: optional(residual) };
   const kernel = geometry.columns ? kernels.batchNormColumns : kernels.batchNormPlanes;
   emit.command(
@@ -71,7 +82,7 @@ function emitNormalise(emit: Emitter, geometry: BatchNormGeometry, operands: Nor
 
 /**
  * Training. Inputs: x, weight or null, bias or null, residual (laid out as x) or null. Outputs: y, mean and biased variance of
- * the batch. Bounds and residual come from passes alone, behind the tape: backward here knows neither.
+ * the batch, and what the mean lost when it was rounded to f32: a mean of 10^4 may be 5e-4 off, which is much for a deviation of 10^-2. Bounds and residual come from passes alone, behind the tape: backward here knows neither.
  */
 export const batchNormOp: Op<NormOptions, BatchNormGeometry> = {
   name: 'batchNorm',
@@ -83,21 +94,15 @@ export const batchNormOp: Op<NormOptions, BatchNormGeometry> = {
       );
     const y = { shape: x!.shape, dtype: 'f32' as const, strides: x!.strides };
     const perChannel = { shape: [geometry.C], dtype: 'f32' as const };
-    return { geometry, outputs: [y, perChannel, perChannel] };
+    return { geometry, outputs: [y, perChannel, perChannel, perChannel] };
   },
-  lower(emit, geometry, [x, weight, bias, residual], [y, mean, variance]) {
-    emitMoments(emit, geometry, x!, mean!, variance!);
-    emitNormalise(emit, geometry, {
-      x: x!,
-      y: y!,
-      weight: weight!,
-      bias: bias!,
-      mean: mean!,
-      variance: variance!,
-      residual: residual!,
-    });
+  lower(emit, geometry, [x, weight, bias, residual], [y, mean, variance, rest]) {
+    const moments = { mean: mean!, variance: variance!, rest: rest! };
+    emitMoments(emit, geometry, x!, moments);
+    emitNormalise(emit, geometry, { x: x!, y: y!, weight: weight!, bias: bias!, ...moments, residual: residual! });
   },
-  backward({ geometry, inputs: [x, weight], outputs: [, mean, variance], gradients: [dy, dmean, dvariance], needs }) {
+  backward({ geometry, inputs: [x, weight], outputs, gradients: [dy, dmean, dvariance], needs }) {
+    const [, mean, variance, rest] = outputs;
     const [dx, dweight, dbias] = dy
       ? batchNormGradients({
           dy,
@@ -105,6 +110,7 @@ export const batchNormOp: Op<NormOptions, BatchNormGeometry> = {
           weight: weight!,
           mean: mean!,
           variance: variance!,
+          rest: rest!,
           geometry,
           needs,
           batch: true,
@@ -112,7 +118,7 @@ export const batchNormOp: Op<NormOptions, BatchNormGeometry> = {
       : [null, null, null];
     return [needs[0] ? withMomentGradients(dx, x!, mean!, geometry, [dmean!, dvariance!]) : null, dweight, dbias, null];
   },
-  saves: { inputs: [0, 1], outputs: [1, 2] },
+  saves: { inputs: [0, 1], outputs: [1, 2, 3] },
 };
 
 /** Evaluation. Inputs: x, weight or null, bias or null, mean, variance. Output: y. */
@@ -123,13 +129,13 @@ export const batchNormEvalOp: Op<NormOptions, BatchNormGeometry> = {
     outputs: [{ shape: x!.shape, dtype: 'f32', strides: x!.strides }],
   }),
   lower(emit, geometry, [x, weight, bias, mean, variance], [y]) {
-    const statistics = { mean: mean!, variance: variance! };
+    const statistics = { mean: mean!, variance: variance!, rest: null };
     emitNormalise(emit, geometry, { x: x!, y: y!, weight: weight!, bias: bias!, ...statistics, residual: null });
   },
   backward({ geometry, inputs: [x, weight, , mean, variance], gradients: [dy], needs }) {
     if (needs[3] || needs[4])
       throw new Error('backward: batchNormEval has no gradient for given mean and variance; detach() them');
-    const operands = { dy: dy!, x: x!, weight: weight!, mean: mean!, variance: variance! };
+    const operands = { dy: dy!, x: x!, weight: weight!, mean: mean!, variance: variance!, rest: null };
     return [...batchNormGradients({ ...operands, geometry, needs, batch: false }), null, null];
   },
   saves: { inputs: [0, 1, 3, 4] },

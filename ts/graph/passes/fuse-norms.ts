@@ -9,6 +9,10 @@ import { Flow } from './flow.ts';
 import { activationBounds, type Bounds, isBounded, RESIDUAL } from './operands.ts';
 import { inStorage, samePlaces } from './places.ts';
 
+/** Places of the arriving gradient and of the clamped result among the operands of `batchNormBackward`. */
+const GRADIENT = 0;
+const CLAMPED = 5;
+
 /** The bounds at which a gradient is stopped. No number is at NaN or beyond it: relu passes the gradient of an infinite y too. */
 function stopOf({ op, geometry }: OpCall): Bounds | null {
   if (op.name === 'reluBackward') return { lo: 0, hi: Number.NaN };
@@ -75,7 +79,7 @@ function fuseBackward(calls: readonly OpCall[], outputs: readonly Tensor[]): OpC
   const flow = new Flow(calls, outputs);
   const gone = new Set<OpCall>();
   const rest = calls.map((call, position) => {
-    const [dy, x, weight, mean, variance, clamped] = call.inputs;
+    const { [GRADIENT]: dy, 1: x, [CLAMPED]: clamped } = call.inputs;
     if (call.op.name !== 'batchNormBackward' || clamped || flow.soleReader(dy!) !== call) return call;
     const stop = flow.maker(dy!);
     const bounds = stop && stopOf(stop);
@@ -86,7 +90,8 @@ function fuseBackward(calls: readonly OpCall[], outputs: readonly Tensor[]): OpC
     if (!alike || flow.changes(arriving, from, position) || flow.changes(y, from, position)) return call;
     gone.add(stop);
     const geometry = { ...(call.geometry as BatchNormBackwardGeometry), ...bounds };
-    return { ...call, geometry, inputs: [arriving, x!, weight!, mean!, variance!, y] };
+    const inputs = call.inputs.map((input, i) => (i === GRADIENT ? arriving : i === CLAMPED ? y : input));
+    return { ...call, geometry, inputs };
   });
   return rest.filter((call) => !gone.has(call));
 }
