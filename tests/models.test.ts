@@ -38,8 +38,8 @@ const LOGITS = 1e-4;
 /**
  * Of the norm: gradients and running statistics of a step from four images of 64 x 64. Measured: gradients 1e-5 (ResNet-18, VGG-11)
  * and 8e-5 (MobileNetV2), statistics 2e-6; PyTorch's own float32 is off by 5e-6 and 7e-5. The room is for other algorithms, and
- * for an activation that rounding moves over a bound of ReLU6: one of the 16 that a late channel of MobileNetV2 has changes the
- * gradients before it by 1e-2, and one of 600,000 activations always lies within 3e-7 of a bound.
+ * for an activation that rounding moves over a bound of ReLU or ReLU6: one of the 16 that a late channel of MobileNetV2 has changes
+ * the gradients before it by 1e-2 (VGG-11: 1e-3), and one of 600,000 activations always lies within 3e-7 of a bound.
  */
 const GRADIENTS = 1e-3;
 const RUNNING = 5e-5;
@@ -279,16 +279,13 @@ test('ResNet-18 learns digits as it does in PyTorch', async () => {
       return step(digits(data, batch * i, batch), labels).item();
     }),
   );
-  // A step multiplies a rounding error by up to 10 (batch normalisation over 32 values each): PyTorch's own float32 leaves the
-  // float64 curve by 0.03 within twenty steps, this engine by 0.05, with its means up to 0.035 apart. The first losses are compared
-  // one by one, all as a mean.
+  // A step this small multiplies a rounding error by three at most: PyTorch's own float32 leaves the float64 curve by 5e-3 within
+  // twelve of them, this engine by 2e-3.
   losses.forEach((loss, i) => {
-    const allowed = Math.min(0.25, 1e-4 * 5 ** i);
-    expect(Math.abs(loss - mnistLosses[i]!), `loss ${i}: ${loss}, PyTorch ${mnistLosses[i]}`).toBeLessThan(allowed);
+    expect(Math.abs(loss - mnistLosses[i]!), `loss ${i}: ${loss}, PyTorch ${mnistLosses[i]}`).toBeLessThan(0.02);
   });
   const mean = (part: readonly number[]): number => part.reduce((sum, loss) => sum + loss, 0) / part.length;
-  expect(Math.abs(mean(losses) - mean(mnistLosses))).toBeLessThan(0.06);
-  expect(mean(losses.slice(-6))).toBeLessThan(0.5 * mean(losses.slice(0, 6)));
+  for (const curve of [losses, mnistLosses]) expect(mean(curve.slice(-4))).toBeLessThan(0.9 * mean(curve.slice(0, 4)));
 });
 
 test('the golden answers stay small', () => {
