@@ -1,4 +1,5 @@
-// Weight gradient in the Winograd domain, F(3x3, 4x4): every 4 x 4 tile of dy meets the 6 x 6 pixels that it saw.
+// Weight gradient in the Winograd domain, F(3x3, 4x4) and F(5x5, 2x2): every 4 x 4 or 2 x 2 tile of dy meets the 6 x 6 pixels that it
+// saw.
 //
 //   dw = A^T [ sum over tiles of (G dy G^T) * (B^T x B) ] A
 //
@@ -10,10 +11,18 @@ import { Input, Output } from './record';
 import { scratch } from './control';
 import { zero } from './patches';
 import { addOuterProducts } from './gemm';
-import { BLOCK_BYTES, WINOGRAD_CHUNK, columnsOfTaps6to3, rowsOfTaps6to3 } from './generated/winograd-transforms';
+import {
+  BLOCK_BYTES,
+  WINOGRAD_CHUNK,
+  columnsOfTaps6to3,
+  columnsOfTaps6to5,
+  rowsOfTaps6to3,
+  rowsOfTaps6to5,
+} from './generated/winograd-transforms';
 import { storeLanes } from './vector';
 import {
-  GRADIENT_6,
+  GRADIENT_2,
+  GRADIENT_4,
   INPUT_6,
   Squares,
   WINOGRAD_HEAD,
@@ -26,7 +35,7 @@ import {
 
 @unmanaged
 export class WinogradWeightGradArgs {
-  /** [splits][n][3][3][channels] */
+  /** [splits][n][taps][channels] */
   dw: Output;
   x: Input;
   dy: Input;
@@ -49,6 +58,8 @@ export class WinogradWeightGradArgs {
   dyTop: i32;
   dyLeft: i32;
   images: i32;
+  /** Side of a tile of dy: 4 for 3 x 3 taps, 2 for 5 x 5. */
+  side: i32;
   /** Tiles per split and per block; output and input channels per kernel tile (multiples of 8). */
   splitTiles: i32;
   block: i32;
@@ -73,8 +84,10 @@ export function winogradWeightGrad(args: WinogradWeightGradArgs, first: i32, las
 function sumTiles(args: WinogradWeightGradArgs, split: i32, n0: i32, c0: i32, head: usize): void {
   const n = min(args.nc, args.n - n0);
   const channels = min(args.cc, args.channels - c0);
-  const down = (args.rows + 3) / 4;
-  const across = (args.columns + 3) / 4;
+  const side = args.side;
+  const kind = side == 4 ? GRADIENT_4 : GRADIENT_2;
+  const down = (args.rows + side - 1) / side;
+  const across = (args.columns + side - 1) / side;
   const source = changetype<Squares>(changetype<usize>(args) + offsetof<WinogradWeightGradArgs>('height'));
   const gradients = changetype<Squares>(changetype<usize>(args) + offsetof<WinogradWeightGradArgs>('rows'));
   const x = args.x + ((<usize>c0) << 2);
@@ -93,47 +106,49 @@ function sumTiles(args: WinogradWeightGradArgs, split: i32, n0: i32, c0: i32, he
   const end = min((split + 1) * args.splitTiles, args.images * down * across);
   for (let start = split * args.splitTiles; start < end; start += args.block) {
     const count = min(args.block, end - start);
-    transformTiles(INPUT_6, source, x, channels, 4, down, across, start, count, head, v, vPlane);
-    transformTiles(GRADIENT_6, gradients, dy, n, 4, down, across, start, count, head, g, gPlane);
+    transformTiles(INPUT_6, source, x, channels, side, down, across, start, count, head, v, vPlane);
+    transformTiles(kind, gradients, dy, n, side, down, across, start, count, head, g, gPlane);
     for (let xi: usize = 0; xi < 36; xi++) {
       // d[oc, ic] += sum over tiles of g[tile, oc] * v[tile, ic]
       addOuterProducts(n, channels, 1, count, g + xi * gPlane, lda, 0, v + xi * vPlane, ldb, 0, d + xi * dPlane, ldb);
     }
   }
-  const dw = args.dw + ((<usize>((split * args.n + n0) * 9 * args.channels + c0)) << 2);
+  const taps = side == 4 ? 9 : 25;
+  const dw = args.dw + ((<usize>((split * args.n + n0) * taps * args.channels + c0)) << 2);
   for (let o = 0; o < n; o++) {
     const offset = (<usize>o) << 2;
-    storeTaps(
-      d + offset * <usize>row,
-      dPlane,
-      channels,
-      dw + offset * <usize>(9 * args.channels),
-      (<usize>args.channels) << 2,
-      head,
-    );
+    const to = dw + offset * <usize>(taps * args.channels);
+    storeTaps(taps, d + offset * <usize>row, dPlane, channels, to, (<usize>args.channels) << 2, head);
   }
 }
 
-/** One output channel: the transform of its sums to nine taps, `tap` bytes apart. */
-function storeTaps(d: usize, plane: usize, channels: i32, to: usize, tap: usize, head: usize): void {
+/** One output channel: the transform of its sums to 9 or 25 taps, `tap` bytes apart. */
+function storeTaps(taps: i32, d: usize, plane: usize, channels: i32, to: usize, tap: usize, head: usize): void {
   const block = blockOf(head);
   const whole = channels & ~7;
   const rest = channels - whole;
   for (let c = 0; c < whole; c += WINOGRAD_CHUNK) {
     const offset = (<usize>c) << 2;
-    const pairs = min(WINOGRAD_CHUNK, whole - c) >> 3;
-    columnsOfTaps6to3(d + offset, plane, block, pairs);
-    rowsOfTaps6to3(block, to + offset, tap, pairs);
+    transformTaps(taps, d + offset, plane, block, to + offset, tap, min(WINOGRAD_CHUNK, whole - c) >> 3);
   }
   if (rest == 0) return;
-  columnsOfTaps6to3(d + ((<usize>whole) << 2), plane, block, 1);
-  const taps = block + BLOCK_BYTES;
-  rowsOfTaps6to3(block, taps, 32, 1);
+  const last = block + BLOCK_BYTES;
+  transformTaps(taps, d + ((<usize>whole) << 2), plane, block, last, 32, 1);
   to += (<usize>whole) << 2;
-  for (let t = 0; t < 9; t++) {
-    const from = taps + ((<usize>t) << 5);
+  for (let t = 0; t < taps; t++) {
+    const from = last + ((<usize>t) << 5);
     storeLanes(to, v128.load(from), rest);
     if (rest > 4) storeLanes(to + 16, v128.load(from, 16), rest - 4);
     to += tap;
+  }
+}
+
+function transformTaps(taps: i32, d: usize, plane: usize, block: usize, to: usize, tap: usize, pairs: i32): void {
+  if (taps == 9) {
+    columnsOfTaps6to3(d, plane, block, pairs);
+    rowsOfTaps6to3(block, to, tap, pairs);
+  } else {
+    columnsOfTaps6to5(d, plane, block, pairs);
+    rowsOfTaps6to5(block, to, tap, pairs);
   }
 }

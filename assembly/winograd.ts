@@ -18,6 +18,7 @@ import {
   BLOCK_COLUMN,
   BLOCK_ROW,
   WINOGRAD_CHUNK,
+  columnsOfGradient2to6,
   columnsOfGradient4to6,
   columnsOfInput4,
   columnsOfInput6,
@@ -27,6 +28,7 @@ import {
   rowOfOutput4to2,
   rowOfOutput6to2,
   rowOfOutput6to4,
+  rowsOfGradient2to6,
   rowsOfGradient4to6,
   rowsOfInput4,
   rowsOfInput6,
@@ -155,10 +157,14 @@ export function winogradConvolve(args: WinogradArgs, first: i32, last: i32, lane
   }
 }
 
-/** What transformTiles evaluates: B^T x B of 6 x 6 or of 4 x 4 pixels, G dy G^T of the 4 x 4 gradients of F(3x3, 4x4). */
+/**
+ * What transformTiles evaluates: B^T x B of 6 x 6 or of 4 x 4 pixels, G dy G^T of the 4 x 4 gradients of F(3x3, 4x4) or of the 2 x 2
+ * of F(5x5, 2x2).
+ */
 export const INPUT_6: i32 = 6;
 export const INPUT_4: i32 = 4;
-export const GRADIENT_6: i32 = 0;
+export const GRADIENT_4: i32 = 0;
+export const GRADIENT_2: i32 = 2;
 
 /**
  * Transforms `channels` channels of `count` tiles, from the tile numbered `start`, to planes of v. Images have down x across tiles,
@@ -178,7 +184,7 @@ export function transformTiles(
   v: usize,
   plane: usize,
 ): void {
-  const reach = kind == INPUT_6 ? 6 : 4;
+  const reach = kind == INPUT_6 ? 6 : kind == GRADIENT_2 ? 2 : 4;
   const pointers = pointersOf(head);
   const block = blockOf(head);
   const pixel = (<usize>source.column) << 2;
@@ -202,6 +208,9 @@ export function transformTiles(
       } else if (kind == INPUT_4) {
         columnsOfInput4(pointers, pixel, offset, first, last, block, pairs);
         rowsOfInput4(block, to, plane, pairs);
+      } else if (kind == GRADIENT_2) {
+        columnsOfGradient2to6(pointers, pixel, offset, first, last, block, pairs);
+        rowsOfGradient2to6(block, to, plane, pairs);
       } else {
         columnsOfGradient4to6(pointers, pixel, offset, first, last, block, pairs);
         rowsOfGradient4to6(block, to, plane, pairs);

@@ -4,7 +4,7 @@ import { engine } from '../runtime/engine.ts';
 import { pieceShape } from './conv2d-dilated.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry, Four } from './conv2d-geometry.ts';
 import { type Side, winogradSides } from './conv2d-winograd.ts';
-import { winogradWeightGradApplies } from './conv2d-winograd-grad.ts';
+import { winogradWeightGradSide } from './conv2d-winograd-grad.ts';
 
 /** What the choice may look at. */
 type Sizes = Omit<Conv2dGeometry, 'algorithm'>;
@@ -19,7 +19,7 @@ function isDepthwise({ x, groups }: Sizes): boolean {
 /** Fewer channels leave the products of its planes too short, and fewer multiply-adds (35 us) gain nothing that anyone would notice. */
 const LEAST_CHANNELS = 16;
 const LEAST_MACS = 1e6;
-/** Tiles of 4 x 4 gradients from which sums of outer products pay for their transforms. */
+/** Tiles of gradients from which sums of outer products pay for their transforms. */
 const LEAST_GRADIENT_TILES = 24;
 
 /** Transformed weights in bytes that come from a cache fast enough not to be waited for. */
@@ -118,7 +118,8 @@ export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
 export function weightGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
   const { x, y } = geometry;
   if (isDepthwise(geometry)) return 'depthwise';
-  if (!engine().winograd || !winogradWeightGradApplies(geometry)) return 'direct';
-  const pays = Math.min(x[1], y[1]) >= LEAST_CHANNELS && tilesOf(y, 4) >= LEAST_GRADIENT_TILES;
-  return pays && geometry.macs >= LEAST_MACS ? 'winograd4' : 'direct';
+  const side = engine().winograd ? winogradWeightGradSide(geometry) : null;
+  if (!side) return 'direct';
+  const pays = Math.min(x[1], y[1]) >= LEAST_CHANNELS && tilesOf(y, side) >= LEAST_GRADIENT_TILES;
+  return pays && geometry.macs >= LEAST_MACS ? nameOf(side) : 'direct';
 }

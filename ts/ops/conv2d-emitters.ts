@@ -11,7 +11,7 @@ const direct: Required<Conv2dEmitters> = { forward: emitForward, inputGrad: emit
 const emitters: Record<Conv2dAlgorithm, Conv2dEmitters> = {
   direct,
   depthwise,
-  winograd2,
+  winograd2: { ...winograd2, weightGrad: emitWinogradWeightGrad },
   winograd4: { ...winograd4, weightGrad: emitWinogradWeightGrad },
 };
 

@@ -1,10 +1,10 @@
-// Emits the weight gradient of a 3 x 3 convolution with step 1 in the Winograd domain (assembly/winograd-grad.ts).
+// Emits the weight gradient of a 3 x 3 or 5 x 5 convolution with step 1 in the Winograd domain (assembly/winograd-grad.ts).
 import * as kernels from '../generated/kernels.ts';
 import type { Emitter } from '../runtime/command.ts';
 import { locationOf } from '../tensor/tensor.ts';
 import type { Conv2dGeometry, Four, WeightGradOperands } from './conv2d-geometry.ts';
 import { emitSumPartials, partialsOf } from './conv2d-weight-grad.ts';
-import { planeBytes, transformedRow, winogradSides } from './conv2d-winograd.ts';
+import { planeBytes, type Side, transformedRow, winogradSides } from './conv2d-winograd.ts';
 import { evenBlock, MAC_NANOSECONDS } from './product.ts';
 
 /** Tiles per block, and channels on either side: what is transformed and what is summed lies in the second-level cache. */
@@ -31,22 +31,25 @@ function gradientBlocks(tiles: number, channels: number, n: number) {
   };
 }
 
-/** Whether F(3x3, 4x4) gives the weight gradient of a convolution: as F(4x4, 3x3), but without gaps between the taps. */
-export function winogradWeightGradApplies(geometry: Pick<Conv2dGeometry, 'rows' | 'columns' | 'groups'>): boolean {
+/** Side of the tiles of dy: 4 for 3 x 3 taps, 2 for 5 x 5; null where Winograd's algorithm does not give the weight gradient. */
+export function winogradWeightGradSide(geometry: Pick<Conv2dGeometry, 'rows' | 'columns' | 'groups'>): Side | null {
   const { rows, columns } = geometry;
-  return winogradSides(geometry).includes(4) && rows.dilation === 1 && columns.dilation === 1;
+  const [side] = winogradSides(geometry);
+  return side && rows.dilation === 1 && columns.dilation === 1 ? side : null;
 }
 
-/** Emits F(3x3, 4x4). */
+/** Emits F(3x3, 4x4) or F(5x5, 2x2). */
 export function emitWinogradWeightGrad(
   emit: Emitter,
-  { y, rows, columns }: Conv2dGeometry,
+  geometry: Conv2dGeometry,
   { dw, x, dy }: WeightGradOperands,
 ): void {
+  const { y, rows, columns } = geometry;
+  const side = winogradWeightGradSide(geometry)!;
   const [images, n] = y;
   const channels = x.shape[1]!;
   const [xImage, , xRow, xColumn] = x.strides as Four;
-  const tiles = images * Math.ceil(rows.outputs / 4) * Math.ceil(columns.outputs / 4);
+  const tiles = images * Math.ceil(rows.outputs / side) * Math.ceil(columns.outputs / side);
   const { parts, splits, ...blocks } = gradientBlocks(tiles, channels, n);
   const { block, cc, nc } = blocks;
   const transformed = planeBytes(block, transformedRow(cc)) + planeBytes(block, transformedRow(nc));
@@ -74,6 +77,7 @@ export function emitWinogradWeightGrad(
       dyTop: 0,
       dyLeft: 0,
       images,
+      side,
       ...blocks,
     },
     {
