@@ -68,7 +68,7 @@ export class MarkGradientsArgs {
 /** y = Op(x, p, q) on the tiles first .. last - 1; p and q are the operation's parameters. */
 // @ts-ignore: decorator
 @inline
-function map<Op>(y: usize, x: usize, count: i32, first: i32, last: i32, p: v128, q: v128): void {
+export function map<Op>(y: usize, x: usize, count: i32, first: i32, last: i32, p: v128, q: v128): void {
   mapRange<Op>(y, x, first * ELEMENT_TILE, min(count, last * ELEMENT_TILE), p, q);
 }
 
@@ -87,7 +87,7 @@ function mapRange<Op>(y: usize, x: usize, begin: i32, end: i32, p: v128, q: v128
 }
 
 /** y = Op(a, b, p, q) likewise. */
-function zip<Op>(y: usize, a: usize, b: usize, count: i32, first: i32, last: i32, p: v128, q: v128): void {
+export function zip<Op>(y: usize, a: usize, b: usize, count: i32, first: i32, last: i32, p: v128, q: v128): void {
   const op = changetype<Op>(0);
   const begin = first * ELEMENT_TILE;
   let left = min(count, last * ELEMENT_TILE) - begin;
@@ -342,11 +342,15 @@ export function log(args: UnaryArgs, first: i32, last: i32, lane: i32): void {
 
 /** y = 1 / (1 + exp(-x)). */
 export function sigmoid(args: UnaryArgs, first: i32, last: i32, lane: i32): void {
+  sigmoidTiles(args.y, args.x, args.count, first, last);
+}
+
+export function sigmoidTiles(y: usize, x: usize, count: i32, first: i32, last: i32): void {
   const begin = first * ELEMENT_TILE;
-  const blocks = (min(args.count, last * ELEMENT_TILE) - begin) >> 4;
-  sigmoidBlocks(args.y + ((<usize>begin) << 2), args.x + ((<usize>begin) << 2), blocks);
-  const done = begin + (blocks << 4);
-  mapRange<Sigmoid>(args.y, args.x, done, min(args.count, last * ELEMENT_TILE), f32x4.splat(0), f32x4.splat(0));
+  const end = min(count, last * ELEMENT_TILE);
+  const blocks = (end - begin) >> 4;
+  sigmoidBlocks(y + ((<usize>begin) << 2), x + ((<usize>begin) << 2), blocks);
+  mapRange<Sigmoid>(y, x, begin + (blocks << 4), end, f32x4.splat(0), f32x4.splat(0));
 }
 
 /** y = tanh(x). */

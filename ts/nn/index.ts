@@ -8,13 +8,17 @@ export {
   AvgPool2d,
   Dropout,
   Flatten,
+  Hardsigmoid,
+  Hardswish,
   Hardtanh,
   Identity,
   type InplaceOption,
+  LeakyReLU,
   MaxPool2d,
   ReLU,
   ReLU6,
   Sigmoid,
+  SiLU,
   Tanh,
 } from './layers.ts';
 export { Linear } from './linear.ts';

@@ -5,6 +5,7 @@ import { adaptiveAvgPool2d, type OutputSize } from '../ops/adaptive-pool.ts';
 import { type AvgPool2dOptions, avgPool2d, type MaxPool2dOptions, maxPool2d } from '../ops/pool.ts';
 import { dropout } from '../ops/random.ts';
 import { flatten } from '../ops/shape.ts';
+import { hardsigmoid, hardswish, type LeakyReluOptions, leakyRelu, silu } from '../ops/soft-activation.ts';
 import { checkOptions } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { showOptions } from './checks.ts';
@@ -85,6 +86,62 @@ export class Sigmoid extends Module {
 export class Tanh extends Module {
   forward(x: Tensor): Tensor {
     return tanh(x);
+  }
+}
+
+/** x above 0, `negativeSlope` x (default 0.01) elsewhere. Source: torch.nn.LeakyReLU. */
+export class LeakyReLU extends Module {
+  readonly options: LeakyReluOptions;
+
+  constructor(options: LeakyReluOptions & InplaceOption = {}) {
+    super();
+    checkOptions('LeakyReLU', options, ['negativeSlope', 'inplace']);
+    const { inplace: _, ...slope } = options;
+    this.options = slope;
+  }
+
+  forward(x: Tensor): Tensor {
+    return leakyRelu(x, this.options);
+  }
+
+  override extraRepr(): string {
+    return `negativeSlope=${this.options.negativeSlope ?? 0.01}`;
+  }
+}
+
+/** x sigmoid(x). Source: torch.nn.SiLU. */
+export class SiLU extends Module {
+  constructor(options: InplaceOption = {}) {
+    super();
+    checkOptions('SiLU', options, ['inplace']);
+  }
+
+  forward(x: Tensor): Tensor {
+    return silu(x);
+  }
+}
+
+/** min(max(x + 3, 0), 6) / 6. Source: torch.nn.Hardsigmoid. */
+export class Hardsigmoid extends Module {
+  constructor(options: InplaceOption = {}) {
+    super();
+    checkOptions('Hardsigmoid', options, ['inplace']);
+  }
+
+  forward(x: Tensor): Tensor {
+    return hardsigmoid(x);
+  }
+}
+
+/** x min(max(x + 3, 0), 6) / 6. Source: torch.nn.Hardswish. */
+export class Hardswish extends Module {
+  constructor(options: InplaceOption = {}) {
+    super();
+    checkOptions('Hardswish', options, ['inplace']);
+  }
+
+  forward(x: Tensor): Tensor {
+    return hardswish(x);
   }
 }
 

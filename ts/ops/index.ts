@@ -36,6 +36,7 @@ export {
   variance,
 } from './reduce.ts';
 export { detach, flatten, permute, reshape, squeeze, transpose, unsqueeze, view } from './shape.ts';
+export * from './soft-activation.ts';
 export { logSoftmax, softmax } from './softmax.ts';
 export { expand, type ReduceOptions, sum } from './sum.ts';
 export { abs, type ClampOptions, clamp, exp, log, reciprocal, sqrt, square } from './unary.ts';

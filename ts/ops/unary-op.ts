@@ -13,6 +13,8 @@ export interface UnaryRule {
   readonly kernel: Kernel<kernels.UnaryArgs>;
   /** Estimated nanoseconds per element. */
   readonly cost: number;
+  /** Whether the result must not lie where the argument lies. */
+  readonly apart?: boolean;
   /** What `gradient` is written in: the argument, the result, or neither. */
   readonly saved?: 'x' | 'y';
   /** dx from dy and the saved tensor. */
@@ -27,7 +29,7 @@ export function checkFloat(name: string, x: Tensor): void {
 }
 
 /** The op of a rule. Its operand is dense; the result has the same layout. */
-export function unaryOp({ name, kernel, cost, saved, gradient }: UnaryRule): Op<null, null> {
+export function unaryOp({ name, kernel, cost, apart = false, saved, gradient }: UnaryRule): Op<null, null> {
   return {
     name,
     infer([x]) {
@@ -35,7 +37,7 @@ export function unaryOp({ name, kernel, cost, saved, gradient }: UnaryRule): Op<
       return { geometry: null, outputs: [{ shape: x!.shape, dtype: 'f32', strides: x!.strides }] };
     },
     lower(emit, _geometry, [x], [y]) {
-      const grid = { ...elementGrid(x!.size, cost), inPlace: ['x'] };
+      const grid = { ...elementGrid(x!.size, cost), inPlace: apart ? [] : ['x'] };
       emit.command(kernel, { y: locationOf(y!), x: locationOf(x!), count: x!.size }, grid);
     },
     backward: ({ gradients: [dy], inputs: [x], outputs: [y] }) => [gradient(dy!, (saved === 'y' ? y : x)!)],
