@@ -3,6 +3,7 @@
 import { CONTROL_BYTES, EPOCH, STOP } from '../generated/kernels.ts';
 import { workerSource } from '../generated/worker.ts';
 import type { LinearMemory } from './memory.ts';
+import { nodeProcess } from './node.ts';
 
 /** What a new worker is told. */
 export interface WorkerOrder {
@@ -20,31 +21,23 @@ interface WorkerHandle {
   ended: Promise<void>;
 }
 
-/**
- * Whether this runtime can share memory with workers, as Node, Deno and Bun can. Edge workers have SharedArrayBuffer and a worker_threads that
- * does nothing, but no V8 to name.
- */
+/** Whether this runtime can share memory with workers. */
 export function supportsThreads(): boolean {
   if (typeof SharedArrayBuffer === 'undefined') return false;
   if ((globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === false) return false;
-  const { versions, getBuiltinModule } = globalThis.process ?? {};
-  return getBuiltinModule !== undefined && Boolean(versions?.v8);
+  return nodeProcess() !== undefined;
 }
 
 /** Threads that `threads: 'auto'` means: the logical processors, 8 at most. */
 export function automaticThreads(): number {
-  const processors = globalThis.navigator?.hardwareConcurrency ?? nodeProcessors();
+  const processors =
+    nodeProcess()?.getBuiltinModule('node:os').availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
   return Math.max(1, Math.min(8, processors));
-}
-
-function nodeProcessors(): number {
-  return globalThis.process?.getBuiltinModule?.('node:os').availableParallelism() ?? 1;
 }
 
 /** `onEnd` is called when it fails or ends: by itself it never does. */
 function startWorker(order: WorkerOrder, onEnd: () => void): WorkerHandle {
-  // No import: browsers and bundlers would stumble over it, and loading it takes 3 ms.
-  const { Worker } = globalThis.process.getBuiltinModule('node:worker_threads');
+  const { Worker } = nodeProcess()!.getBuiltinModule('node:worker_threads');
   const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(workerSource)}`), { workerData: order });
   worker.unref();
   const ended = new Promise<void>((resolve) => {

@@ -4,6 +4,7 @@
 //
 // Where vectors are paired, products take two panels at a time (assembly/gemm.ts). Each element is still summed in the same order,
 // so the bits are those of the relaxed build.
+import { nodeProcess } from './node.ts';
 import { Contestant, PATIENCE_MILLISECONDS, type TrialEngine } from './simd256-trial.ts';
 
 const FLAG = 'experimental-wasm-revectorize';
@@ -12,13 +13,11 @@ const LEAST_GAIN = 1.15;
 
 /** Sets or clears V8's flag; undefined where there is no such V8. */
 function pairingSwitch(): ((on: boolean) => void) | undefined {
-  const { process } = globalThis;
-  const { versions, arch } = process ?? {};
-  if (!versions || versions.deno || versions.bun || arch !== 'x64') return undefined;
-  if (!(Number.parseInt(versions.node ?? '', 10) >= 24)) return undefined;
-  // No import: browsers and bundlers would stumble over it.
-  const v8 = process.getBuiltinModule?.('node:v8');
-  return v8 && ((on) => v8.setFlagsFromString(`--${on ? '' : 'no-'}${FLAG}`));
+  const process = nodeProcess();
+  if (!process || process.versions.deno || process.versions.bun || process.arch !== 'x64') return undefined;
+  if (!(Number.parseInt(process.versions.node, 10) >= 24)) return undefined;
+  const v8 = process.getBuiltinModule('node:v8');
+  return (on) => v8.setFlagsFromString(`--${on ? '' : 'no-'}${FLAG}`);
 }
 
 /** The same module in bytes that V8 takes for another, so that code compiled with and without the flag is kept apart. */

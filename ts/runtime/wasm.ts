@@ -1,5 +1,6 @@
 // Which build of the kernels to use, where its bytes come from, and how it is instantiated.
 import { instantiate, instantiateSync } from '@assemblyscript/loader';
+import { nodeProcess } from './node.ts';
 
 /** The exports of every build (assembly/index.ts). */
 export interface KernelExports {
@@ -62,8 +63,8 @@ const embedded = {
  * browsers, in bundles, and in Deno, which would ask its user for permission.
  */
 function fileBytes(path: string): Uint8Array<ArrayBuffer> | undefined {
-  const { process } = globalThis;
-  if (!process?.getBuiltinModule || process.versions?.deno) return undefined;
+  const process = nodeProcess();
+  if (!process || process.versions.deno) return undefined;
   // Bundlers would take `new URL(..., import.meta.url)` for a file to pack.
   const here = import.meta.url;
   try {
@@ -89,11 +90,12 @@ function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
 async function moduleFrom(source: WasmSource): Promise<WebAssembly.Module> {
   const value = await source;
   if (value instanceof WebAssembly.Module) return value;
-  if (typeof Response !== 'undefined' && value instanceof Response)
-    return WebAssembly.compile(await value.arrayBuffer());
   if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return WebAssembly.compile(value as BufferSource);
   if (value && typeof value === 'object' && 'default' in value && value.default instanceof WebAssembly.Module)
     return value.default;
+  // Asked last: Node loads its whole implementation of fetch for the name.
+  if (typeof Response !== 'undefined' && value instanceof Response)
+    return WebAssembly.compile(await value.arrayBuffer());
   throw new TypeError(
     `init: wasm must be a WebAssembly.Module, bytes, a Response or a promise of one, got ${typeof value}`,
   );
@@ -101,19 +103,21 @@ async function moduleFrom(source: WasmSource): Promise<WebAssembly.Module> {
 
 /** The compiled module: the caller's, or the embedded build. */
 export async function loadModule(build: Build, threads: boolean, source?: WasmSource): Promise<WebAssembly.Module> {
-  return source === undefined ? WebAssembly.compile(await kernelBytes(build, threads)) : moduleFrom(source);
+  if (source !== undefined) return moduleFrom(source);
+  const bytes = await kernelBytes(build, threads);
+  return nodeProcess() ? new WebAssembly.Module(bytes) : WebAssembly.compile(bytes);
 }
 
 /**
- * Instantiates a compiled module on a memory. The loader's wrapped exports are left aside: they cost 50 ns a call. In Node its synchronous
- * form is taken, for the other one asks for `Response`, and Node then loads its whole implementation of fetch; browsers may refuse the
- * synchronous one on the main thread.
+ * Instantiates a compiled module on a memory. The loader's wrapped exports are left aside: they cost 50 ns a call. In Node, as for compiling,
+ * the synchronous form is taken: handing so little to other threads and waiting for them costs 1 ms, and the other form asks for `Response`,
+ * for which Node loads its whole implementation of fetch; browsers may refuse the synchronous one on the main thread.
  */
 export async function instantiateKernels(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,
 ): Promise<KernelExports> {
   const env: Record<string, unknown> = { memory, now: () => performance.now() };
-  const { instance } = 'process' in globalThis ? instantiateSync(module, { env }) : await instantiate(module, { env });
+  const { instance } = nodeProcess() ? instantiateSync(module, { env }) : await instantiate(module, { env });
   return instance.exports as unknown as KernelExports;
 }
