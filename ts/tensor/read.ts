@@ -43,24 +43,32 @@ export function copyTo(tensor: Tensor, target: TypedArray): void {
   const expected = typedArray(tensor.dtype, 0).constructor.name;
   if (target.constructor.name !== expected)
     throw new TypeError(`copyTo: a ${tensor.dtype} tensor goes into a ${expected}, got ${target?.constructor?.name}`);
-  const memory = memoryView(tensor.dtype);
   const first = firstElement(tensor);
-  if (isContiguous(tensor.shape, tensor.strides)) target.set(memory.subarray(first, first + tensor.size));
-  else
-    eachRun(tensor, (at, index, { size, strides: [inMemory, inOrder] }) => {
-      for (let i = 0; i < size; i++) target[index + i * inOrder] = memory[first + at + i * inMemory]!;
-    });
+  if (isContiguous(tensor.shape, tensor.strides)) {
+    target.set(memoryView(tensor.dtype).subarray(first, first + tensor.size));
+    return;
+  }
+  const source = asIntegers(memoryView(tensor.dtype));
+  const integers = asIntegers(target);
+  eachRun(tensor, (at, index, { size, strides: [inOrder, inMemory] }) => {
+    for (let i = 0; i < size; i++) integers[index + i * inOrder] = source[first + at + i * inMemory]!;
+  });
+}
+
+/** The same bits as integers: until a loop over floats is compiled, V8 puts each number that it reads into an object of its own. */
+function asIntegers(array: TypedArray): Int32Array | Uint8Array {
+  return array instanceof Uint8Array ? array : new Int32Array(array.buffer, array.byteOffset, array.length);
 }
 
 /** A run of elements with even steps in memory and in row-major order. */
 interface Run {
   readonly size: number;
-  readonly strides: readonly [inMemory: number, inOrder: number];
+  readonly strides: readonly [inOrder: number, inMemory: number];
 }
 
-/** Visits the elements by runs: offset in memory and row-major index of each run's first element. */
+/** Visits the elements by runs, in row-major order: offset in memory and row-major index of each run's first element. */
 function eachRun(tensor: Tensor, visit: (offset: number, index: number, run: Run) => void): void {
-  const loops = coalesce(tensor.shape, [tensor.strides, contiguousStrides(tensor.shape)]) as Run[];
+  const loops = coalesce(tensor.shape, [contiguousStrides(tensor.shape), tensor.strides]) as Run[];
   const run = loops.pop()!;
   const level = (depth: number, offset: number, index: number): void => {
     const loop = loops[depth];
@@ -68,7 +76,7 @@ function eachRun(tensor: Tensor, visit: (offset: number, index: number, run: Run
       visit(offset, index, run);
       return;
     }
-    for (let i = 0; i < loop.size; i++) level(depth + 1, offset + i * loop.strides[0], index + i * loop.strides[1]);
+    for (let i = 0; i < loop.size; i++) level(depth + 1, offset + i * loop.strides[1], index + i * loop.strides[0]);
   };
   level(0, 0, 0);
 }
@@ -100,7 +108,7 @@ export function writeValues(tensor: Tensor, values: ArrayLike<number>): void {
   const first = firstElement(tensor);
   if (isContiguous(tensor.shape, tensor.strides)) memory.set(values, first);
   else
-    eachRun(tensor, (at, index, { size, strides: [inMemory, inOrder] }) => {
+    eachRun(tensor, (at, index, { size, strides: [inOrder, inMemory] }) => {
       for (let i = 0; i < size; i++) memory[first + at + i * inMemory] = values[index + i * inOrder]!;
     });
   tensor.storage.version++;
