@@ -1,5 +1,4 @@
 // Which build of the kernels to use, where its bytes come from, and how it is instantiated.
-import { instantiate, instantiateSync } from '@assemblyscript/loader';
 import { nodeProcess } from './node.ts';
 
 /** The exports of every build (assembly/index.ts). */
@@ -101,7 +100,10 @@ async function moduleFrom(source: WasmSource): Promise<WebAssembly.Module> {
   );
 }
 
-/** The compiled module: the caller's, or the embedded build. */
+/**
+ * The compiled module: the caller's, or the embedded build. In Node it is compiled at once: handing so little to another thread and waiting
+ * for it takes 1 ms more.
+ */
 export async function loadModule(build: Build, threads: boolean, source?: WasmSource): Promise<WebAssembly.Module> {
   if (source !== undefined) return moduleFrom(source);
   const bytes = await kernelBytes(build, threads);
@@ -109,15 +111,13 @@ export async function loadModule(build: Build, threads: boolean, source?: WasmSo
 }
 
 /**
- * Instantiates a compiled module on a memory. The loader's wrapped exports are left aside: they cost 50 ns a call. In Node, as for compiling,
- * the synchronous form is taken: handing so little to other threads and waiting for them costs 1 ms, and the other form asks for `Response`,
- * for which Node loads its whole implementation of fetch; browsers may refuse the synchronous one on the main thread.
+ * Instantiates a compiled module on a memory, as the platform does it: @assemblyscript/loader would wrap exports that have numbers alone to
+ * pass on, and is 1 ms of a start.
  */
 export async function instantiateKernels(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,
 ): Promise<KernelExports> {
-  const env: Record<string, unknown> = { memory, now: () => performance.now() };
-  const { instance } = nodeProcess() ? instantiateSync(module, { env }) : await instantiate(module, { env });
-  return instance.exports as unknown as KernelExports;
+  const { exports } = await WebAssembly.instantiate(module, { env: { memory, now: () => performance.now() } });
+  return exports as unknown as KernelExports;
 }
