@@ -6,7 +6,7 @@
 // A held constant is one that a program reads; it has memory as long as there is such a program. A transient one is read by other
 // constants alone; it has memory only while one of those is computed.
 import type { Command, Location } from '../runtime/command.ts';
-import { Table } from '../runtime/command.ts';
+import { fieldsOf, Table } from '../runtime/command.ts';
 import { engine, whenShutDown } from '../runtime/engine.ts';
 import { usesOf } from '../runtime/program.ts';
 import type { Storage } from '../runtime/storage.ts';
@@ -267,7 +267,7 @@ function keyOf(command: Command, own: readonly Storage[], parts: ReadonlySet<Con
     if (!(storage instanceof Table)) return `${name(storage)}+${byteOffset}:${bytes}`;
     return `[${storage.words.map((word) => (typeof word === 'object' ? place(word.location) : word)).join()}]`;
   };
-  const values = command.kernel.fields.map(([field]) => {
+  const values = fieldsOf(command.kernel).map(([field]) => {
     const value = command.args[field]!;
     return typeof value === 'object' ? place(value) : value;
   });

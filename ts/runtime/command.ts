@@ -7,36 +7,31 @@ export type Access = 'read' | 'write' | 'update';
 /** Type of a record field, as assembly/record.ts names it. */
 export type FieldType = 'i32' | 'u32' | 'f32' | 'i64' | 'u64' | 'f64' | 'Input' | 'Output' | 'Update' | 'Table';
 
-/** A field of a record: its name, type and byte offset. */
-export type Field = readonly [field: string, type: FieldType, offset: number];
-
 /** A kernel of the wasm module: its number and the layout of its record. Generated from assembly/ by assembly/build/bindings.mjs. */
-export class Kernel<Args> {
+export interface Kernel<Args> {
   readonly id: number;
   readonly name: string;
   /** Size of the record. */
   readonly bytes: number;
+  /** The fields of the record, 'y Output 0,n i32 4'. A text: arrays for all kernels would take 1 ms of every start. */
+  readonly layout: string;
   /** Only for the type checker: ties the kernel to its record. */
-  declare readonly args?: Args;
-  readonly #layout: string;
-  #fields: readonly Field[] | undefined;
+  readonly args?: Args;
+}
 
-  /** `layout` is a text, 'y Output 0,n i32 4': arrays of the fields of all kernels would take 1 ms of every start. */
-  constructor(id: number, name: string, bytes: number, layout: string) {
-    this.id = id;
-    this.name = name;
-    this.bytes = bytes;
-    this.#layout = layout;
-  }
+/** A field of a record: its name, type and byte offset. */
+export type Field = readonly [field: string, type: FieldType, offset: number];
 
-  /** The fields of its record, in order. */
-  get fields(): readonly Field[] {
-    this.#fields ??= this.#layout.split(',').map((entry) => {
-      const [field, type, offset] = entry.split(' ');
-      return [field!, type as FieldType, Number(offset)];
-    });
-    return this.#fields;
-  }
+/** Layouts that have been read, by kernel. */
+const layouts: Field[][] = [];
+
+/** The fields of a kernel's record, in order. */
+export function fieldsOf({ id, layout }: Kernel<unknown>): readonly Field[] {
+  layouts[id] ??= layout.split(',').map((entry) => {
+    const [field, type, offset] = entry.split(' ');
+    return [field!, type as FieldType, Number(offset)];
+  });
+  return layouts[id];
 }
 
 /** i32 words that lie in the program beside the record: dimensions, strides, taps, or addresses of further buffers. */

@@ -4,7 +4,7 @@
 //
 // Beside it lies the list of uses: which words of the program are addresses, of which storage, and what the kernel does
 // there. The planner reads lifetimes from it, `patch` moves a buffer, and a replay raises the versions of what it wrote.
-import { type Access, type Command, type FieldType, type Location, Table } from './command.ts';
+import { type Access, type Command, type FieldType, fieldsOf, type Location, Table } from './command.ts';
 import type { LinearMemory } from './memory.ts';
 import type { Storage } from './storage.ts';
 
@@ -27,7 +27,7 @@ const ACCESS: Partial<Record<FieldType, Access>> = { Input: 'read', Output: 'wri
 
 /** The address uses of a command, without their place in a program. */
 export function* usesOf(command: Command): Generator<{ storage: Storage; location: Location; access: Access }> {
-  for (const [field, type] of command.kernel.fields) {
+  for (const [field, type] of fieldsOf(command.kernel)) {
     const location = command.args[field];
     if (typeof location !== 'object' || !location.storage) continue;
     if (location.storage instanceof Table) {
@@ -43,7 +43,7 @@ export function programBytes(commands: readonly Command[]): number {
   let bytes = commands.length * COMMAND_BYTES;
   for (const { kernel, args } of commands) {
     bytes += align8(kernel.bytes);
-    for (const [field] of kernel.fields) {
+    for (const [field] of fieldsOf(kernel)) {
       const value = args[field];
       if (typeof value === 'object' && value.storage instanceof Table) bytes += align8(4 * value.storage.words.length);
     }
@@ -86,7 +86,7 @@ class ProgramWriter {
     u32[word + 1] = record;
     i32[word + 2] = grid.tiles;
     f32[word + 3] = grid.work;
-    for (const [field, type, offset] of kernel.fields) this.#field(record + offset, type, args[field]!);
+    for (const [field, type, offset] of fieldsOf(kernel)) this.#field(record + offset, type, args[field]!);
   }
 
   #take(bytes: number): number {
