@@ -44,9 +44,9 @@ export function avgPool2d(args: AvgPoolArgs, first: i32, last: i32, lane: i32): 
     const rows = min(args.H, oh * args.SH - args.PT + args.KH) - h0;
     const x = args.x + ((<usize>((n * args.H + h0) * args.W * args.C)) << 2);
     const y = args.y + <usize>row * rowBytes;
-    averageEdge(args, y, x, oh, 0, inner0, rows);
-    averageInner(args, y, x, oh, inner0, inner1, rows);
-    averageEdge(args, y, x, oh, inner1, args.OW, rows);
+    if (inner0 > 0) averageEdge(args, y, x, oh, 0, inner0, rows);
+    if (inner0 < inner1) averageInner(args, y, x, oh, inner0, inner1, rows);
+    if (inner1 < args.OW) averageEdge(args, y, x, oh, inner1, args.OW, rows);
   }
 }
 
@@ -72,7 +72,6 @@ function averageEdge(args: AvgPoolArgs, y: usize, x: usize, oh: i32, ow: i32, en
 
 /** Windows ow .. end - 1 of one row, which all have their full width, hence one divisor. */
 function averageInner(args: AvgPoolArgs, y: usize, x: usize, oh: i32, ow: i32, end: i32, rows: i32): void {
-  if (ow >= end) return;
   const pixel = (<usize>args.C) << 2;
   const down = <usize>args.W * pixel;
   const step = <usize>args.SW * pixel;

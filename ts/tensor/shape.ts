@@ -41,19 +41,23 @@ export function channelsLastStrides(shape: readonly number[]): number[] {
   return [h * w * c, 1, w * c, c];
 }
 
-/** Whether walking `strides` visits memory without gaps in the order of `expected`; dimensions of extent 1 do not count. */
-function sameWalk(shape: readonly number[], strides: readonly number[], expected: readonly number[]): boolean {
-  return shape.every((extent, i) => extent === 1 || strides[i] === expected[i]);
-}
-
-/** Whether the strides are row-major without gaps. */
+/** Whether the strides are row-major without gaps; dimensions of extent 1 do not count. Asked at every reading and writing: nothing is allocated. */
 export function isContiguous(shape: readonly number[], strides: readonly number[]): boolean {
-  return sameWalk(shape, strides, contiguousStrides(shape));
+  let expected = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    const extent = shape[i]!;
+    if (extent === 1) continue;
+    if (strides[i] !== expected) return false;
+    expected *= Math.max(1, extent);
+  }
+  return true;
 }
 
 /** Whether the strides are those of a dense channels-last tensor. */
 export function isChannelsLast(shape: readonly number[], strides: readonly number[]): boolean {
-  return shape.length === 4 && sameWalk(shape, strides, channelsLastStrides(shape));
+  if (shape.length !== 4) return false;
+  const expected = channelsLastStrides(shape);
+  return shape.every((extent, i) => extent === 1 || strides[i] === expected[i]);
 }
 
 /** Whether the elements fill a range of memory without gaps or overlaps, in any order of dimensions. */
