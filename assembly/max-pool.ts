@@ -67,6 +67,20 @@ export class MaxPoolGradArgs {
   block: i32;
 }
 
+
+@unmanaged
+export class MaxPoolPickArgs {
+  y: Output;
+  x: Input;
+  indices: Input;
+  N: i32;
+  C: i32;
+  inputs: i32;
+  outputs: i32;
+  /** Output pixels per tile, counted over all images. */
+  block: i32;
+}
+
 /** Max pooling without indices. NaN wins. */
 export function maxPool2d(args: PoolArgs, first: i32, last: i32, lane: i32): void {
   maxRows(args, 0, first, last);
@@ -290,5 +304,24 @@ function scatter(dx: usize, dy: usize, indices: usize, count: i32, C: i32, input
     if (<u32>index >= <u32>inputs) continue;
     const target = dx + ((<usize>(index * C)) << 2);
     store<f32>(target, load<f32>(target) + load<f32>(dy));
+  }
+}
+
+/** y = x[index], 0 for an index outside the plane: what maxPool2dGrad scatters, gathered. */
+export function maxPool2dPick(args: MaxPoolPickArgs, first: i32, last: i32, lane: i32): void {
+  const pixel = (<usize>args.C) << 2;
+  const end = min(args.N * args.outputs, last * args.block);
+  for (let o = first * args.block; o < end; o++) {
+    const at = <usize>o * pixel;
+    const x = args.x + <usize>((o / args.outputs) * args.inputs) * pixel;
+    pick(args.y + at, x, args.indices + at, args.C, args.inputs);
+  }
+}
+
+function pick(y: usize, x: usize, indices: usize, C: i32, inputs: i32): void {
+  const pixel = (<usize>C) << 2;
+  for (let c = 0; c < C; c++, y += 4, x += 4, indices += 4) {
+    const index = load<i32>(indices);
+    store<f32>(y, <u32>index < <u32>inputs ? load<f32>(x + <usize>index * pixel) : 0);
   }
 }

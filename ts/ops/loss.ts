@@ -3,13 +3,13 @@
 import * as kernels from '../generated/kernels.ts';
 import { NOWHERE } from '../runtime/command.ts';
 import { apply } from '../tensor/apply.ts';
-import { checkOptions } from '../tensor/create.ts';
+import { checkOptions, onesLike, zerosLike } from '../tensor/create.ts';
 import type { Op, Operand, OutputSpec } from '../tensor/op.ts';
 import { printed } from '../tensor/printed.ts';
 import { show } from '../tensor/shape.ts';
 import { locationOf, Tensor } from '../tensor/tensor.ts';
 import { contiguous, dense, relayout, to } from './copy.ts';
-import { div, mul, neg, sub } from './elementwise.ts';
+import { add, div, mul, neg, sub } from './elementwise.ts';
 import { permute, reshape } from './shape.ts';
 import { logSoftmax, type Rows, rowGrid, rowsOf } from './softmax.ts';
 import { sum } from './sum.ts';
@@ -115,10 +115,12 @@ const crossEntropyOp: Op<ClassOptions, ClassGeometry> = {
     );
     if (divisor) emitTotal(emit, geometry, losses, counts, loss!, divisor);
   },
-  backward({ geometry, inputs: [, labels, weight], outputs: [probabilities, , divisor], gradients: [, dy] }) {
-    if (!dy) return [null, null, null];
-    const operands = [probabilities!, labels!, weight ?? null, contiguous(dy), divisor ?? null];
-    return [apply(crossEntropyGradOp, operands, geometry)[0]!, null, null];
+  backward({ geometry, inputs: [, labels, weight], outputs: [probabilities, , divisor], gradients: [dp, dy] }) {
+    const operands = [probabilities!, labels!, weight ?? null, dy ? contiguous(dy) : null, divisor ?? null];
+    const direct = dy ? apply(crossEntropyGradOp, operands, geometry)[0]! : null;
+    // A gradient of the probabilities arrives only where `crossEntropyGrad` is differentiated.
+    const through = dp ? mul(sub(dp, rowSums(mul(dp, probabilities!))), probabilities!) : null;
+    return [direct && through ? add(direct, through) : (direct ?? through), null, null];
   },
   saves: { inputs: [1, 2], outputs: [0, 2] },
 };
@@ -164,9 +166,26 @@ const crossEntropyGradOp: Op<ClassGeometry, ClassGeometry> = {
       rowGrid(geometry, 1),
     );
   },
-  backward: { notDifferentiable: 'its second derivative is not implemented; use logSoftmax and sum for that' },
-  saves: {},
+  // dx = (a p - b) dy with numbers a per row and b that p has no part in: what differs between two p is a times their difference.
+  backward({ geometry, inputs: [p, labels, weight, dy, divisor], gradients: [ddx], needs }) {
+    const gradient = (probabilities: Tensor, g: Tensor): Tensor =>
+      apply(crossEntropyGradOp, [probabilities, labels!, weight ?? null, g, divisor ?? null], geometry)[0]!;
+    const u = contiguous(ddx!);
+    const ofP = needs[0] ? sub(gradient(u, dy!), gradient(zerosLike(u), dy!)) : null;
+    return [ofP, null, null, needs[3] ? lossGradient(u, gradient(p!, onesLike(dy!)), geometry) : null, null];
+  },
+  saves: { inputs: [0, 1, 2, 3, 4] },
 };
+
+/** Sums of rows [M, C] as [M, 1]. */
+function rowSums(x: Tensor): Tensor {
+  return sum(x, { dim: 1, keepdim: true });
+}
+
+/** The gradient of dy, from that of dx = dy * perUnit. */
+function lossGradient(ddx: Tensor, perUnit: Tensor, { reduction }: ClassOptions): Tensor {
+  return sum(mul(ddx, perUnit), reduction === 'none' ? { dim: 1 } : {});
+}
 
 /** inputs: log-probabilities [M, C], labels [M], weight. */
 const nllLossOp: Op<ClassOptions, ClassGeometry> = {
@@ -206,8 +225,11 @@ const nllLossGradOp: Op<ClassGeometry, ClassGeometry> = {
     const args = { dx: locationOf(dx!), ...inputs, rows, n, block, ignoreIndex, perRow: reduction === 'none' ? 1 : 0 };
     emit.command(kernels.nllLossGrad, args, rowGrid(geometry, 0.2));
   },
-  backward: { notDifferentiable: 'its second derivative is not implemented' },
-  saves: {},
+  backward({ geometry, inputs: [labels, weight, dy, divisor], gradients: [ddx] }) {
+    const operands = [labels!, weight ?? null, onesLike(dy!), divisor ?? null];
+    return [null, null, lossGradient(ddx!, apply(nllLossGradOp, operands, geometry)[0]!, geometry), null];
+  },
+  saves: { inputs: [0, 1, 2, 3] },
 };
 
 /** Scores [N, C, ...] as rows [M, C] with the classes last. */

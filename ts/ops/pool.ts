@@ -135,8 +135,27 @@ const maxPool2dGradOp: Op<PoolGeometry, PoolGeometry> = {
       { tiles, work: N * C * (OH * OW * 1.5 + H * W * 0.1) },
     );
   },
-  backward: { notDifferentiable: 'the second derivative of max pooling is not implemented' },
-  saves: {},
+  backward: ({ geometry, inputs: [, indices], gradients: [ddx] }) => [
+    apply(maxPool2dPickOp, [channelsLast(ddx!), indices!], geometry)[0]!,
+    null,
+  ],
+  saves: { inputs: [1] },
+};
+
+/** The elements where the maxima were, the transpose of `maxPool2dGrad`. Linear in its first operand. */
+const maxPool2dPickOp: Op<PoolGeometry, PoolGeometry> = {
+  name: 'maxPool2dPick',
+  infer: (_inputs, geometry) => ({ geometry, outputs: [imageSpec(geometry.y)] }),
+  lower(emit, { fields: { N, C, H, W, OH, OW } }, [x, indices], [y]) {
+    const operands = { y: locationOf(y!), x: locationOf(x!), indices: locationOf(indices!) };
+    const { block, grid } = rowTiles(N * OH * OW, C, 1.5);
+    emit.command(kernels.maxPool2dPick, { ...operands, N, C, inputs: H * W, outputs: OH * OW, block }, grid);
+  },
+  backward: ({ geometry, inputs: [, indices], gradients: [dy] }) => [
+    apply(maxPool2dGradOp, [channelsLast(dy!), indices!], geometry)[0]!,
+    null,
+  ],
+  saves: { inputs: [1] },
 };
 
 /** [C,H,W] as one image of a batch; other ranks stay, for `infer` to judge. */
