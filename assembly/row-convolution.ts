@@ -19,7 +19,10 @@ import { panelBytes, transposeBlock } from './pack';
 @unmanaged
 export class ConvolveRowsArgs {
   y: Output;
-  /** Channels inside. Those of neighbouring pixels follow one another, unless every run is a single tap inside the source. */
+  /**
+   * Channels inside, those of neighbouring pixels one after the other (unless every run is a single tap inside the source); or planar, the
+   * pixels of a row one after the other.
+   */
   x: Input;
   /** Weights of every group as `pack` writes them; k runs over the taps of all phases, phase by phase. */
   panels: Input;
@@ -36,8 +39,9 @@ export class ConvolveRowsArgs {
   width: i32;
   /** Source channels of a group. */
   channels: i32;
-  /** Elements between neighbouring images, rows and columns of x. */
+  /** Elements between neighbouring images, channels, rows and columns of x. */
   xImage: i32;
+  xChannel: i32;
   xRow: i32;
   xColumn: i32;
   stepY: i32;
@@ -65,6 +69,9 @@ export const ROW_PHASE_WORDS: i32 = 8;
 /** Floats of scratch in front of the window. */
 export const WINDOW_HEAD: i32 = 16;
 
+/** And behind it: what transposing a planar row writes beyond its last pixel, three more of eight channels. */
+export const WINDOW_SLACK: i32 = 24;
+
 /** Where windows are cut from; both kernels have these fields in common and hand them on. */
 @unmanaged
 class RowSource {
@@ -72,6 +79,7 @@ class RowSource {
   width: i32;
   channels: i32;
   xImage: i32;
+  xChannel: i32;
   xRow: i32;
   xColumn: i32;
   stepY: i32;
@@ -95,9 +103,10 @@ class RowPhase {
 /** A block of outputs, and where its source rows lie; in scratch. */
 @unmanaged
 class Window {
-  /** Address of what the first column reads in source row 0, and bytes between source rows. Rows outside are never read. */
+  /** Address of what the first column reads in source row 0, and bytes between source rows and pixels. Rows outside are never read. */
   source: usize;
   rowBytes: usize;
+  pixelBytes: usize;
   /** Address of the first output. */
   y: usize;
   /** Source row of the first run of the first output row. */
@@ -110,7 +119,7 @@ class Window {
 
 /**
  * Tiles: for every phase groups x images x row blocks x column blocks x ceil(n / nc), channels fastest.
- * Scratch per lane, floats: WINDOW_HEAD + source rows of a tile x (its columns x channels rounded up to 4) + 4.
+ * Scratch per lane, floats: WINDOW_HEAD + source rows of a tile x (its columns x channels rounded up to 4) + WINDOW_SLACK.
  */
 export function convolveRows(args: ConvolveRowsArgs, first: i32, last: i32, lane: i32): void {
   const channelBlocks = (args.n + args.nc - 1) / args.nc;
@@ -171,29 +180,36 @@ function convolveWindow(
   multiplyWindow(args, phase, window, args.panels + <usize>panel * panelBytes(args.k));
 }
 
-/** Finds the source rows of a window that begins at column x, or copies them with zeros at both ends. */
+/** Finds the source rows of a window that begins at column x, or copies them, channels inside, with zeros at both ends. */
 function openWindow(source: RowSource, window: Window, image: usize, x: i32, runs: i32, taps: i32, to: usize): void {
   const channels = source.channels;
   const span = (window.columns - 1) * source.stepX + taps;
   const xRow = (<usize>source.xRow) << 2;
-  if (x >= 0 && x + span <= source.width) {
+  const planar = source.xChannel != 1;
+  if (!planar && x >= 0 && x + span <= source.width) {
     window.source = image + ((<usize>(x * source.xColumn)) << 2);
     window.rowBytes = xRow;
+    window.pixelBytes = (<usize>source.xColumn) << 2;
     return;
   }
   const first = max(0, window.top);
   const last = min(source.height, window.top + (window.rows - 1) * source.stepY + (runs - 1) * source.dilation + 1);
   const rowBytes = (<usize>((span * channels + 3) & ~3)) << 2;
-  const left = min(span, max(0, -x)) * channels;
-  const inside = max(0, min(source.width, x + span) - max(x, 0)) * channels;
-  const right = span * channels - left - inside;
+  const pixel = (<usize>channels) << 2;
+  const left = min(span, max(0, -x));
+  const inside = max(0, min(source.width, x + span) - max(x, 0));
+  const right = span - left - inside;
+  const start = <usize>left * pixel;
+  const end = start + <usize>inside * pixel;
   window.source = to - <usize>first * rowBytes;
   window.rowBytes = rowBytes;
-  let from = image + <usize>first * xRow + ((<usize>(max(x, 0) * channels)) << 2);
+  window.pixelBytes = pixel;
+  let from = image + <usize>first * xRow + ((<usize>(max(x, 0) * source.xColumn)) << 2);
   for (let row = first; row < last; row++) {
-    zero(to, left);
-    copy(to + ((<usize>left) << 2), from, inside);
-    zero(to + ((<usize>(left + inside)) << 2), right);
+    zero(to, left * channels);
+    if (planar) transposeBlock(to + start, pixel, from, (<usize>source.xChannel) << 2, channels, inside);
+    else copy(to + start, from, inside * channels);
+    zero(to + end, right * channels);
     from += xRow;
     to += rowBytes;
   }
@@ -270,7 +286,7 @@ function multiplyRows(
   lo: f32,
   hi: f32,
 ): void {
-  const lda = (<usize>(args.stepX * args.xColumn)) << 2;
+  const lda = <usize>args.stepX * window.pixelBytes;
   const ldc = (<usize>args.yColumn) << 2;
   const distance = <usize>args.dilation * window.rowBytes;
   const jump = runJump(k, distance);
@@ -322,6 +338,7 @@ export class ConvolveRowsWeightGradArgs {
   width: i32;
   channels: i32;
   xImage: i32;
+  xChannel: i32;
   xRow: i32;
   xColumn: i32;
   stepY: i32;
@@ -341,7 +358,7 @@ export class ConvolveRowsWeightGradArgs {
 /**
  * dw[n, k] = sum over pixels of dy[pixel, n] * patch[pixel, k]. Tiles: ceil(images x rows / splitRows).
  * Scratch per lane, floats: k x (n rounded up to 8) + WINDOW_HEAD + source rows of a window x (its columns x channels rounded up to
- * 4) + 4.
+ * 4) + WINDOW_SLACK.
  */
 export function convolveRowsWeightGrad(args: ConvolveRowsWeightGradArgs, first: i32, last: i32, lane: i32): void {
   const k = args.runs * args.taps * args.channels;

@@ -14,7 +14,7 @@ import type {
   InputGradOperands,
   WeightGradOperands,
 } from './conv2d-geometry.ts';
-import { forwardTaps, gradientPhases, type Phase, type Tap, tapOffset } from './conv2d-phases.ts';
+import { forwardTaps, gradientPhases, type Phase, type Tap, tapOffset, withChannelsInside } from './conv2d-phases.ts';
 import { emitCopy } from './copy.ts';
 import { part } from './loops.ts';
 import { evenBlock, MAC_NANOSECONDS } from './product.ts';
@@ -165,7 +165,7 @@ function emitDepthwise(emit: Emitter, { y, x, panels, residual, phases, step, sp
 /** The source with every channel repeated until there is one for each output; itself without a channel multiplier. */
 function repeated(emit: Emitter, x: Tensor, outputs: number): Tensor {
   const [images, channels, height, width] = x.shape as Four;
-  if (outputs === channels) return x;
+  if (outputs === channels) return withChannelsInside(emit, x);
   const shape = [images, outputs, height, width];
   const { storage } = emit.temporary(4 * sizeOf(shape));
   const strides = channelsLastStrides(shape);

@@ -6,6 +6,18 @@ import type { Conv2dGeometry, Four } from './conv2d-geometry.ts';
 import { temporaryCopy } from './product.ts';
 import type { WindowAxis } from './window.ts';
 
+/** Channels up to which a planar source is read as it is. */
+const MOST_PLANES = 8;
+
+/**
+ * Whether the rows of x are brought channels inside while zeros are put around them, tile by tile, instead of by a copy: pictures, as
+ * the first layer of a network finds them.
+ */
+export function isPlanar(x: Tensor, groups: number): boolean {
+  const channels = x.shape[1]!;
+  return groups === 1 && channels > 1 && channels <= MOST_PLANES && x.strides[1] !== 1 && x.strides[3] === 1;
+}
+
 /** An operand whose channels are neighbours in memory: itself, or a copy. */
 export function withChannelsInside(emit: Emitter, x: Tensor): Tensor {
   if (x.shape[1] === 1 || x.strides[1] === 1) return x;

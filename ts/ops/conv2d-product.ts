@@ -10,6 +10,7 @@ import {
   forwardTaps,
   gradientPhases,
   isAdjacent,
+  isPlanar,
   LEAST_ROW,
   type Phase,
   type RowPhase,
@@ -18,6 +19,7 @@ import {
   sourceOf,
   type Tap,
   tapOffset,
+  withChannelsInside,
 } from './conv2d-phases.ts';
 import { part } from './loops.ts';
 import {
@@ -58,8 +60,10 @@ interface Convolution {
 /** Emits y = all phases of a convolution of x. */
 function emitConvolution(emit: Emitter, convolution: Convolution): void {
   const phases = rowPhases(convolution);
-  if (phases) emitRowConvolution(emit, convolution, phases);
-  else emitPatchConvolution(emit, convolution);
+  const asItIs = phases && isPlanar(convolution.x, convolution.groups);
+  const x = asItIs ? convolution.x : withChannelsInside(emit, convolution.x);
+  if (phases) emitRowConvolution(emit, { ...convolution, x }, phases);
+  else emitPatchConvolution(emit, { ...convolution, x });
 }
 
 /**
@@ -77,7 +81,7 @@ function rowPhases({ x, phases, step, spread, groups }: Convolution): RowPhase[]
 }
 
 /** The source in the words of `convolveRows`. */
-type RowSource = Record<'xGroup' | 'xImage' | 'xRow' | 'xColumn', number> & { readonly x: Location };
+type RowSource = Record<'xGroup' | 'xImage' | 'xChannel' | 'xRow' | 'xColumn', number> & { readonly x: Location };
 
 /**
  * Where rows are read. Where the channels of a group do not follow one another from pixel to pixel, a copy is made, group by group,
@@ -86,9 +90,10 @@ type RowSource = Record<'xGroup' | 'xImage' | 'xRow' | 'xColumn', number> & { re
 function rowSource(emit: Emitter, { x, step, groups }: Convolution, phases: readonly RowPhase[]): RowSource {
   const [images, , height, width] = x.shape as Four;
   const { channels, xImage, xRow, xColumn } = sourceOf(x, groups);
+  if (isPlanar(x, groups)) return { x: locationOf(x), xGroup: 0, xImage, xChannel: x.strides[1]!, xRow, xColumn };
   const inside = ({ taps, dx, columns }: RowPhase) => taps <= 1 && dx >= 0 && (columns - 1) * step[1] + dx < width;
   if (xColumn === channels || phases.every(inside))
-    return { x: locationOf(x), xGroup: channels, xImage, xRow, xColumn };
+    return { x: locationOf(x), xGroup: channels, xImage, xChannel: 1, xRow, xColumn };
   const strideChannel = channels === 1 ? 1 : x.strides[1]!;
   const byGroup = part(
     x,
@@ -100,6 +105,7 @@ function rowSource(emit: Emitter, { x, step, groups }: Convolution, phases: read
     x: locationOf(temporaryCopy(emit, byGroup)),
     xGroup: images * pixels * channels,
     xImage: pixels * channels,
+    xChannel: 1,
     xRow: width * channels,
     xColumn: channels,
   };
@@ -133,7 +139,8 @@ function rowBlocks(
   const affordable = Math.floor(size / (tileColumns * k * Math.min(n, nc)));
   const room = Math.floor((WINDOW_FLOATS / line - halo - 1) / stepY) + 1;
   const tileRows = evenBlock(rows, Math.max(fewest, Math.min(affordable, room)), 1);
-  const scratch = 4 * (kernels.WINDOW_HEAD + ((tileRows - 1) * stepY + Math.max(0, halo) + 1) * line + 4);
+  const scratch =
+    4 * (kernels.WINDOW_HEAD + ((tileRows - 1) * stepY + Math.max(0, halo) + 1) * line + kernels.WINDOW_SLACK);
   return { tileRows, tileColumns, nc, kc: KC, scratch };
 }
 

@@ -5,7 +5,17 @@ import type { Emitter, Location } from '../runtime/command.ts';
 import { channelsLastStrides, sizeOf } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import type { Conv2dGeometry, Four, WeightGradOperands } from './conv2d-geometry.ts';
-import { forwardTaps, isAdjacent, LEAST_ROW, type RowPhase, rowPhase, runsOf, sourceOf } from './conv2d-phases.ts';
+import {
+  forwardTaps,
+  isAdjacent,
+  isPlanar,
+  LEAST_ROW,
+  type RowPhase,
+  rowPhase,
+  runsOf,
+  sourceOf,
+  withChannelsInside,
+} from './conv2d-phases.ts';
 import { LINE_BYTES } from './conv2d-product.ts';
 import { part } from './loops.ts';
 import { evenBlock, MAC_NANOSECONDS, scratchRows, TILE_MACS, temporaryCopy } from './product.ts';
@@ -72,7 +82,8 @@ const GRADIENT_WINDOW = 6144;
 function weightGradRows(geometry: Conv2dGeometry, x: Tensor): RowPhase | null {
   const { rows, columns, groups, weight } = geometry;
   const source = sourceOf(x, groups);
-  if (!isAdjacent(source) || columns.outputs < LEAST_ROW || sizeOf(weight) > MOST_ROW_WEIGHT) return null;
+  if (!(isPlanar(x, groups) || isAdjacent(source)) || columns.outputs < LEAST_ROW || sizeOf(weight) > MOST_ROW_WEIGHT)
+    return null;
   const taps = forwardTaps(geometry, () => 0);
   return rowPhase({ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }, source.channels);
 }
@@ -94,7 +105,8 @@ function emitRowWeightGrad(
   const halo = (runs - 1) * dilation + 1 - rows.stride;
   const fitting = Math.floor((GRADIENT_WINDOW - halo * line) / (rows.stride * line + columns.outputs * n));
   const tileRows = evenBlock(rows.outputs, Math.max(1, fitting), 1);
-  const floats = depth * 8 * Math.ceil(n / 8) + kernels.WINDOW_HEAD + (halo + tileRows * rows.stride) * line + 4;
+  const floats =
+    depth * 8 * Math.ceil(n / 8) + kernels.WINDOW_HEAD + (halo + tileRows * rows.stride) * line + kernels.WINDOW_SLACK;
   const partials = partialsOf(emit, dw, splits);
   emit.command(
     kernels.convolveRowsWeightGrad,
@@ -106,6 +118,7 @@ function emitRowWeightGrad(
       rows: rows.outputs,
       columns: columns.outputs,
       ...source,
+      xChannel: isPlanar(x, 1) ? x.strides[1]! : 1,
       stepY: rows.stride,
       stepX: columns.stride,
       dilation,
@@ -187,9 +200,11 @@ function emitGroups(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: Weig
 }
 
 function emitUngrouped(emit: Emitter, geometry: Conv2dGeometry, operands: WeightGradOperands): void {
-  const phase = weightGradRows(geometry, operands.x);
-  if (phase) emitRowWeightGrad(emit, geometry, operands, phase);
-  else emitPatchWeightGrad(emit, geometry, operands);
+  const asItIs = isPlanar(operands.x, geometry.groups);
+  const x = asItIs ? operands.x : withChannelsInside(emit, operands.x);
+  const phase = weightGradRows(geometry, x);
+  if (phase) emitRowWeightGrad(emit, geometry, { ...operands, x }, phase);
+  else emitPatchWeightGrad(emit, geometry, { ...operands, x: withChannelsInside(emit, x) });
 }
 
 /** Emits the weight gradient. */

@@ -3,6 +3,7 @@ import * as kernels from '../generated/kernels.ts';
 import type { Emitter } from '../runtime/command.ts';
 import { locationOf } from '../tensor/tensor.ts';
 import type { Conv2dGeometry, Four, WeightGradOperands } from './conv2d-geometry.ts';
+import { withChannelsInside } from './conv2d-phases.ts';
 import { emitSumPartials, partialsOf } from './conv2d-weight-grad.ts';
 import { planeBytes, type Side, transformedRow, winogradSides } from './conv2d-winograd.ts';
 import { evenBlock, MAC_NANOSECONDS } from './product.ts';
@@ -42,8 +43,9 @@ export function winogradWeightGradSide(geometry: Pick<Conv2dGeometry, 'rows' | '
 export function emitWinogradWeightGrad(
   emit: Emitter,
   geometry: Conv2dGeometry,
-  { dw, x, dy }: WeightGradOperands,
+  { dw, x: source, dy }: WeightGradOperands,
 ): void {
+  const x = withChannelsInside(emit, source);
   const { y, rows, columns } = geometry;
   const side = winogradWeightGradSide(geometry)!;
   const [images, n] = y;

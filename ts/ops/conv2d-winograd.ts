@@ -6,7 +6,7 @@ import type { Operand } from '../tensor/op.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
 import { type DilatedAxis, type Piece, pieces } from './conv2d-dilated.ts';
 import type { Conv2dEmitters, Conv2dGeometry, ForwardOperands, Four, InputGradOperands } from './conv2d-geometry.ts';
-import { tapOffset } from './conv2d-phases.ts';
+import { tapOffset, withChannelsInside } from './conv2d-phases.ts';
 import { evenBlock, KC, MAC_NANOSECONDS } from './product.ts';
 
 /** Side of the squares of outputs, the m of F(m x m, r x r). */
@@ -172,7 +172,8 @@ export function winogradSides({ rows, columns, groups }: Pick<Conv2dGeometry, 'r
 
 function forward(emit: Emitter, side: Side, geometry: Conv2dGeometry, operands: ForwardOperands): void {
   const { rows, columns, lo, hi } = geometry;
-  const { y, x, weight, bias, residual, scale } = operands;
+  const { y, weight, bias, residual, scale } = operands;
+  const x = withChannelsInside(emit, operands.x);
   const [n, channels, kernel] = weight.shape as Four;
   const range = [...Array(kernel).keys()];
   const offsets = range.flatMap((r) => range.map((s) => tapOffset(weight, r, s)));

@@ -103,10 +103,10 @@ export const conv2dOp: Op<Conv2dOptions, Conv2dGeometry> = {
     checkEpilogue(geometry, residual ?? null, scale ?? null);
     return { geometry, outputs: [{ shape: y, dtype: 'f32', strides: channelsLastStrides(y) }] };
   },
-  lower(emit, geometry, [input, weight, bias, residual, scale], [y]) {
+  lower(emit, geometry, [x, weight, bias, residual, scale], [y]) {
     emittersOf(geometry.algorithm).forward(emit, geometry, {
       y: y!,
-      x: withChannelsInside(emit, input!),
+      x: x!,
       weight: weight!,
       bias: bias ?? null,
       residual: residual ?? null,
@@ -168,12 +168,11 @@ const conv2dWeightGradOp: Op<Conv2dGeometry, Conv2dGeometry> = {
     const outputs = [{ shape: geometry.weight, dtype: 'f32' as const, strides: channelsLastStrides(geometry.weight) }];
     return { geometry: plain(geometry, weightGradAlgorithm(geometry)), outputs };
   },
-  lower(emit, geometry, [input, gradient], [dw]) {
-    const x = withChannelsInside(emit, input!);
+  lower(emit, geometry, [x, gradient], [dw]) {
     const dy = isChannelsLast(gradient!.shape, gradient!.strides)
       ? gradient!
       : temporaryCopy(emit, gradient!, channelsLastStrides(gradient!.shape));
-    emittersOf(geometry.algorithm).weightGrad(emit, geometry, { dw: dw!, x, dy });
+    emittersOf(geometry.algorithm).weightGrad(emit, geometry, { dw: dw!, x: x!, dy });
   },
   backward({ geometry, inputs: [x, dy], gradients: [ddw], needs }) {
     return [needs[0] ? conv2dInputGrad(dy!, ddw!, geometry) : null, needs[1] ? convolve(x!, ddw!, geometry) : null];

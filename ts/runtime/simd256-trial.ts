@@ -165,6 +165,7 @@ export class Contestant {
       height: RUNS,
       width: columns,
       channels: CHANNELS,
+      xChannel: 1,
       xImage: 0,
       xRow: columns * CHANNELS,
       xColumn: CHANNELS,
