@@ -251,8 +251,8 @@ describe('bundles', () => {
     expect(gzipSync(whole).length).toBeLessThan(76_000);
   });
 
-  it('download kernels of 68 kB at most', () => {
+  it('download kernels of 60 kB at most', () => {
     for (const build of ['simd', 'relaxed', 'simd-mt', 'relaxed-mt'])
-      expect(gzipSync(readFileSync(join(root, `dist/wasm/${build}.wasm`))).length).toBeLessThan(68_000);
+      expect(gzipSync(readFileSync(join(root, `dist/wasm/${build}.wasm`))).length).toBeLessThan(60_000);
   });
 });
