@@ -1,28 +1,7 @@
 // The convolution kernels on hand-checked integers: the textbook's 3x3 example, padding, runs that leave the row, phases.
-import { SCRATCH, SCRATCH_STRIDE, initialise } from '../control';
 import { Conv2dArgs, conv2d } from '../convolution';
 import { Conv2dWeightGradArgs, SumPartialsArgs, conv2dWeightGrad, sumPartials } from '../convolution-weight-grad';
-
-function floats(values: f32[]): usize {
-  const address = heap.alloc(4 * values.length + 64);
-  for (let i = 0; i < values.length; i++) store<f32>(address + 4 * i, values[i]);
-  return address;
-}
-
-function words(values: i32[]): usize {
-  const address = heap.alloc(4 * values.length);
-  for (let i = 0; i < values.length; i++) store<i32>(address + 4 * i, values[i]);
-  return address;
-}
-
-/** One panel with a bias in column 0 and the weights of one output channel below it. */
-function panel(bias: f32, weights: f32[]): usize {
-  const address = heap.alloc(32 * (weights.length + 1));
-  memory.fill(address, 0, 32 * (weights.length + 1));
-  store<f32>(address, bias);
-  for (let k = 0; k < weights.length; k++) store<f32>(address + 32 * (k + 1), weights[k]);
-  return address;
-}
+import { floats, panel, prepareScratch, words } from './numbers';
 
 /** A convolution of one 3 x 3 image with one channel: runs as (dy, dx, taps), phases as the record wants them. */
 function convolve(x: f32[], panels: usize, runs: i32[], phases: i32[], k: i32, outputs: i32, spread: i32): usize {
@@ -61,12 +40,7 @@ function expectFloats(address: usize, expected: f32[]): void {
 const image: f32[] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
 describe('conv2d', () => {
-  beforeAll(() => {
-    const control = heap.alloc(1024);
-    store<usize>(control + SCRATCH, heap.alloc(65536));
-    store<i32>(control + SCRATCH_STRIDE, 65536);
-    initialise(control);
-  });
+  beforeAll(() => prepareScratch(65536));
 
   it('computes corr2d of the textbook', () => {
     const y = convolve(image, panel(0, [0, 1, 2, 3]), [0, 0, 2, 1, 0, 2], [2, 2, 0, 0, 2, 0, 4], 4, 4, 1);

@@ -2,6 +2,7 @@
 import { BinaryArgs, add, maximum } from '../binary';
 import { ltF32 } from '../compare';
 import { ClampArgs, UnaryArgs, UnaryBackwardArgs, clamp, neg, relu, reluBackward } from '../unary';
+import { at } from './numbers';
 
 const CANARY: f32 = 12345;
 
@@ -11,10 +12,6 @@ function numbers(n: i32, start: f32): usize {
   for (let i = 0; i < n; i++) store<f32>(p + 4 * i, start + <f32>i);
   for (let i = n; i < n + 16; i++) store<f32>(p + 4 * i, CANARY);
   return p;
-}
-
-function at(p: usize, i: i32): f32 {
-  return load<f32>(p + 4 * i);
 }
 
 function record<T>(): T {

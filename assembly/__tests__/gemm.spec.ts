@@ -1,7 +1,8 @@
 // Packing and the matrix product against sums written out, on small integers, where every order of additions gives the same number.
-import { SCRATCH, SCRATCH_STRIDE, WIDE, field, initialise } from '../control';
+import { WIDE, field } from '../control';
 import { GemmArgs, gemm } from '../gemm';
 import { PackArgs, pack } from '../pack';
+import { at, prepareScratch, words } from './numbers';
 
 const CANARY: f32 = -77;
 
@@ -11,25 +12,6 @@ function integers(count: i32, seed: i32): usize {
   for (let i = 0; i < count; i++) store<f32>(address + 4 * i, <f32>(((i + seed) * 7919) % 11) - 5);
   store<f32>(address + 4 * count, CANARY);
   return address;
-}
-
-function at(address: usize, index: i32): f32 {
-  return load<f32>(address + 4 * index);
-}
-
-function words(values: i32[]): usize {
-  const address = heap.alloc(4 * values.length);
-  for (let i = 0; i < values.length; i++) store<i32>(address + 4 * i, values[i]);
-  return address;
-}
-
-/** Scratch memory for lane 0. */
-function prepareScratch(bytes: i32): void {
-  const control = heap.alloc(1024);
-  store<usize>(control + SCRATCH, heap.alloc(bytes));
-  store<i32>(control + SCRATCH_STRIDE, bytes);
-  store<i32>(control + WIDE, 0);
-  initialise(control);
 }
 
 /** Packs B [k][n], or [n][k] if `turned`. */

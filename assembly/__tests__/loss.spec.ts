@@ -11,20 +11,9 @@ import {
   squaredError,
 } from '../loss';
 import { INDEX_OUT_OF_RANGE } from '../status';
+import { floats, words } from './numbers';
 
 const LN2: f32 = 0.6931471805599453;
-
-function floats(values: f32[]): usize {
-  const address = heap.alloc(4 * values.length + 64);
-  for (let i = 0; i < values.length; i++) store<f32>(address + 4 * i, values[i]);
-  return address;
-}
-
-function words(values: i32[]): usize {
-  const address = heap.alloc(4 * values.length);
-  for (let i = 0; i < values.length; i++) store<i32>(address + 4 * i, values[i]);
-  return address;
-}
 
 function close(address: usize, expected: f32[]): void {
   for (let i = 0; i < expected.length; i++) {

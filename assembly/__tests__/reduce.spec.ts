@@ -1,5 +1,4 @@
 // Reductions of a 3 x 5 table by rows, by columns and in parts, against sums written out.
-import { SCRATCH, SCRATCH_STRIDE, initialise } from '../control';
 import { MAX_FLOAT, MIN_FLOAT, PositionArgs, positionColumns, positionRows } from '../extremum';
 import {
   COLUMN_SCRATCH,
@@ -11,18 +10,7 @@ import {
   sumIntegers,
   sumRows,
 } from '../reduce';
-
-function floats(values: f32[]): usize {
-  const address = heap.alloc(4 * values.length + 64);
-  for (let i = 0; i < values.length; i++) store<f32>(address + 4 * i, values[i]);
-  return address;
-}
-
-function words(values: i32[]): usize {
-  const address = heap.alloc(4 * values.length);
-  for (let i = 0; i < values.length; i++) store<i32>(address + 4 * i, values[i]);
-  return address;
-}
+import { floats, prepareScratch, words } from './numbers';
 
 /** A record over `dims` (kept: size, strideY, strideX; reduced: size, strideX), with a canary behind its `outputs`. */
 function reduction(bytes: usize, x: usize, dims: i32[], kept: i32, outputs: i32, chunk: i32): ReduceArgs {
@@ -53,12 +41,7 @@ const table: f32[] = [1, 2, 3, 4, 5, -1, 7, 0, 7, 2, 3, -2, 8, 0, -9];
 const size = offsetof<ReduceArgs>();
 
 describe('sums', () => {
-  beforeAll(() => {
-    const control = heap.alloc(1024);
-    store<usize>(control + SCRATCH, heap.alloc(COLUMN_SCRATCH));
-    store<i32>(control + SCRATCH_STRIDE, COLUMN_SCRATCH);
-    initialise(control);
-  });
+  beforeAll(() => prepareScratch(COLUMN_SCRATCH));
 
   it('go along rows', () => {
     const args = reduction(size, floats(table), [3, 1, 5, 5, 1], 1, 3, 0);

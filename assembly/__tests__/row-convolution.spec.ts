@@ -1,6 +1,5 @@
 // Convolution by rows on hand-checked integers: the textbook's 3x3 example, zeros around the source, a spread output; and the outer
 // product of every height against a plain sum.
-import { SCRATCH, SCRATCH_STRIDE, initialise } from '../control';
 import { multiplyOuter } from '../generated/micro-kernels';
 import {
   ConvolveRowsArgs,
@@ -9,27 +8,7 @@ import {
   convolveRows,
   convolveRowsWeightGrad,
 } from '../row-convolution';
-
-function floats(values: f32[]): usize {
-  const address = heap.alloc(4 * values.length + 64);
-  for (let i = 0; i < values.length; i++) store<f32>(address + 4 * i, values[i]);
-  return address;
-}
-
-function words(values: i32[]): usize {
-  const address = heap.alloc(4 * values.length);
-  for (let i = 0; i < values.length; i++) store<i32>(address + 4 * i, values[i]);
-  return address;
-}
-
-/** One panel with a bias in column 0 and the weights of one output channel below it. */
-function panel(bias: f32, weights: f32[]): usize {
-  const address = heap.alloc(32 * (weights.length + 1));
-  memory.fill(address, 0, 32 * (weights.length + 1));
-  store<f32>(address, bias);
-  for (let k = 0; k < weights.length; k++) store<f32>(address + 32 * (k + 1), weights[k]);
-  return address;
-}
+import { floats, panel, prepareScratch, words } from './numbers';
 
 /** A convolution of one 3 x 3 image with one channel; phases as the record wants them, tiles of 2 x 2 outputs. */
 function convolve(x: f32[], panels: usize, phases: i32[], k: i32, outputs: i32, spread: i32): usize {
@@ -67,15 +46,8 @@ function expectFloats(address: usize, expected: f32[]): void {
 
 const image: f32[] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
-function prepare(): void {
-  const control = heap.alloc(1024);
-  store<usize>(control + SCRATCH, heap.alloc(65536));
-  store<i32>(control + SCRATCH_STRIDE, 65536);
-  initialise(control);
-}
-
 describe('convolveRows', () => {
-  beforeAll(prepare);
+  beforeAll(() => prepareScratch(65536));
 
   it('computes corr2d of the textbook', () => {
     const y = convolve(image, panel(0, [0, 1, 2, 3]), [2, 2, 0, 0, 2, 2, 0, 0], 4, 4, 1);
@@ -106,7 +78,7 @@ function padded(i: i32): f32 {
 }
 
 describe('convolveRowsWeightGrad', () => {
-  beforeAll(prepare);
+  beforeAll(() => prepareScratch(65536));
 
   it('sums over the pixels inside the source', () => {
     const args = changetype<ConvolveRowsWeightGradArgs>(heap.alloc(offsetof<ConvolveRowsWeightGradArgs>()));

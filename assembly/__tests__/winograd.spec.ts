@@ -6,6 +6,7 @@ import {
   BLOCK_COLUMN,
   BLOCK_ROW,
   WINOGRAD_CHUNK,
+  columnsOfGradient2to6,
   columnsOfGradient4to6,
   columnsOfInput4,
   columnsOfInput6,
@@ -13,16 +14,19 @@ import {
   columnsOfOutput6to2,
   columnsOfOutput6to4,
   columnsOfTaps6to3,
+  columnsOfTaps6to5,
   columnsOfWeight3to4,
   columnsOfWeight3to6,
   columnsOfWeight5to6,
   rowOfOutput4to2,
   rowOfOutput6to2,
   rowOfOutput6to4,
+  rowsOfGradient2to6,
   rowsOfGradient4to6,
   rowsOfInput4,
   rowsOfInput6,
   rowsOfTaps6to3,
+  rowsOfTaps6to5,
   rowsOfWeight3to4,
   rowsOfWeight3to6,
   rowsOfWeight5to6,
@@ -150,6 +154,21 @@ function worst(matrix: StaticArray<f64>, to: i32, from: i32, x: usize, y: usize,
   return most;
 }
 
+/** The two passes of a transform whose input lies in planes, to `side` x `side` values. */
+function transformed(
+  columns: (from: usize, plane: usize, to: usize, pairs: i32) => void,
+  rows: (from: usize, to: usize, plane: usize, pairs: i32) => void,
+  x: usize,
+  side: i32,
+  pairs: i32,
+): usize {
+  const block = room(BLOCK_BYTES);
+  const y = room(<usize>(side * side) * PLANE);
+  columns(x, PLANE, block, pairs);
+  rows(block, y, PLANE, pairs);
+  return y;
+}
+
 /** One pair of vectors, and a whole chunk. */
 const PAIRS: StaticArray<i32> = [1, 4];
 
@@ -202,15 +221,19 @@ describe('input transforms', () => {
     expect(worst(inputMatrix(), 6, 6, x, y, 4)).toBe(0);
   });
 
-  test('4 x 4 gradients for the gradient of weights', () => {
+  test('gradients for the gradient of weights, 4 x 4 and 2 x 2', () => {
     for (let i = 0; i < PAIRS.length; i++) {
       const pairs = PAIRS[i];
-      const x = numbers(4, 3);
       const block = room(BLOCK_BYTES);
+      const four = numbers(4, 3);
       const y = room(36 * PLANE);
-      columnsOfGradient4to6(rowPointers(x, 4), PLANE, 0, 0, 4, block, pairs);
+      columnsOfGradient4to6(rowPointers(four, 4), PLANE, 0, 0, 4, block, pairs);
       rowsOfGradient4to6(block, y, PLANE, pairs);
-      expect(worst(weightMatrix(4), 6, 4, x, y, pairs)).toBeLessThan(ROUNDED);
+      expect(worst(weightMatrix(4), 6, 4, four, y, pairs)).toBeLessThan(ROUNDED);
+      const two = numbers(2, 3);
+      columnsOfGradient2to6(rowPointers(two, 2), PLANE, 0, 0, 2, block, pairs);
+      rowsOfGradient2to6(block, y, PLANE, pairs);
+      expect(worst(weightMatrix(2), 6, 2, two, y, pairs)).toBeLessThan(ROUNDED);
     }
   });
 });
@@ -218,39 +241,33 @@ describe('input transforms', () => {
 describe('weight transforms', () => {
   test('3 x 3 taps to 6 x 6', () => {
     const x = numbers(3, 3);
-    const block = room(BLOCK_BYTES);
-    const y = room(36 * PLANE);
-    columnsOfWeight3to6(x, PLANE, block, 4);
-    rowsOfWeight3to6(block, y, PLANE, 4);
+    const y = transformed(columnsOfWeight3to6, rowsOfWeight3to6, x, 6, 4);
     expect(worst(weightMatrix(3), 6, 3, x, y, 4)).toBeLessThan(ROUNDED);
   });
 
   test('3 x 3 taps to 4 x 4, exact on integers', () => {
     const matrix: StaticArray<f64> = [1, 0, 0, 0.5, 0.5, 0.5, 0.5, -0.5, 0.5, 0, 0, 1];
     const x = numbers(3, 3);
-    const block = room(BLOCK_BYTES);
-    const y = room(16 * PLANE);
-    columnsOfWeight3to4(x, PLANE, block, 1);
-    rowsOfWeight3to4(block, y, PLANE, 1);
+    const y = transformed(columnsOfWeight3to4, rowsOfWeight3to4, x, 4, 1);
     expect(worst(matrix, 4, 3, x, y, 1)).toBe(0);
   });
 
   test('5 x 5 taps to 6 x 6', () => {
     const x = numbers(5, 3);
-    const block = room(BLOCK_BYTES);
-    const y = room(36 * PLANE);
-    columnsOfWeight5to6(x, PLANE, block, 4);
-    rowsOfWeight5to6(block, y, PLANE, 4);
+    const y = transformed(columnsOfWeight5to6, rowsOfWeight5to6, x, 6, 4);
     expect(worst(weightMatrix(5), 6, 5, x, y, 4)).toBeLessThan(ROUNDED);
   });
 
   test('6 x 6 sums to 3 x 3 gradients of taps, exact on integers', () => {
     const x = numbers(6, 3);
-    const block = room(BLOCK_BYTES);
-    const y = room(9 * PLANE);
-    columnsOfTaps6to3(x, PLANE, block, 4);
-    rowsOfTaps6to3(block, y, PLANE, 4);
+    const y = transformed(columnsOfTaps6to3, rowsOfTaps6to3, x, 3, 4);
     expect(worst(outputMatrix(3), 3, 6, x, y, 4)).toBe(0);
+  });
+
+  test('6 x 6 sums to 5 x 5 gradients of taps', () => {
+    const x = numbers(6, 3);
+    const y = transformed(columnsOfTaps6to5, rowsOfTaps6to5, x, 5, 4);
+    expect(worst(outputMatrix(5), 5, 6, x, y, 4)).toBeLessThan(ROUNDED);
   });
 });
 

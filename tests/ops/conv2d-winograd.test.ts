@@ -1,7 +1,6 @@
 // Winograd convolution, chosen for every geometry it fits: exactly on integers where its transforms are exact (F(2x2, 3x3)), else
 // within a stated error, against PyTorch, and with everything that compile fuses. 'winograd2' takes 3 x 3 and 5 x 5 kernels.
 import { describe, expect, test, vi } from 'vitest';
-import { conv2d } from '../../ts/ops/conv2d.ts';
 import type { Conv2dAlgorithm, Conv2dGeometry } from '../../ts/ops/conv2d-geometry.ts';
 import { winogradSides } from '../../ts/ops/conv2d-winograd.ts';
 import { winogradWeightGradSide } from '../../ts/ops/conv2d-winograd-grad.ts';
@@ -11,18 +10,9 @@ import { golden } from '../golden/load.ts';
 import { dot, expectEqual, magnitude, worst } from '../reference/compare.ts';
 import * as oracle from '../reference/conv2d.ts';
 import { type Numbers, smallIntegers, values } from '../reference/values.ts';
+import { combinations, conv2dProblem } from './conv2d-problem.ts';
 import { epilogues, solveEpilogue } from './epilogue.ts';
-import {
-  type Answer,
-  expectSameBits,
-  type Input,
-  type Layout,
-  layouts,
-  type Problem,
-  solve,
-  solveAll,
-  withEngine,
-} from './harness.ts';
+import { type Answer, expectSameBits, solve, solveAll, withEngine } from './harness.ts';
 
 const chosen = vi.hoisted(() => ({ algorithm: 'direct' as Conv2dAlgorithm }));
 vi.mock('../../ts/ops/conv2d-algorithm.ts', () => {
@@ -108,25 +98,6 @@ function isExact(algorithm: Conv2dAlgorithm, { weight }: Conv2dCase): boolean {
   return algorithm === 'winograd2' && weight[2] === 3;
 }
 
-interface Layouts {
-  x?: Layout;
-  weight?: Layout;
-  dy?: Layout;
-}
-
-function problem(task: Conv2dCase, { geometry, x, weight, bias, dy }: Conv2dInputs, layout: Layouts = {}): Problem {
-  const inputs: Record<string, Input> = {
-    x: { data: x, shape: task.x, layout: layout.x },
-    weight: { data: weight, shape: task.weight, layout: layout.weight },
-  };
-  if (bias) inputs.bias = { data: bias, shape: [bias.length] };
-  return {
-    inputs,
-    run: (given) => conv2d(given.x!, given.weight!, given.bias, task.options),
-    dy: { data: dy, shape: geometry.y, layout: layout.dy },
-  };
-}
-
 /** What F(4x4, 3x3), F(2x2, 5x5) and their gradients may lose here; measured: at most 3e-6. */
 const LOSS = 1e-5;
 
@@ -140,9 +111,8 @@ describe.each(ALGORITHMS)('%s on integers, in every layout', (algorithm) => {
       x: oracle.conv2dInputGrad(dy, weight, geometry),
       weight: oracle.conv2dWeightGrad(x, dy, geometry),
     };
-    layouts.forEach((layout, i) => {
-      const others = { weight: layouts[(i + 1) % layouts.length]!, dy: layouts[(i + 2) % layouts.length]! };
-      const { y, gradients } = solve(problem(task, inputs, { x: layout, ...others }));
+    for (const layout of combinations) {
+      const { y, gradients } = solve(conv2dProblem(task, inputs, layout));
       // The weight gradient of F(2x2, 3x3) is direct.
       if (isExact(algorithm, task)) {
         expectEqual(y, expected.y, 'y');
@@ -153,7 +123,7 @@ describe.each(ALGORITHMS)('%s on integers, in every layout', (algorithm) => {
         expect(relativeError(gradients.x!, expected.x)).toBeLessThan(LOSS);
         expect(relativeError(gradients.weight!, expected.weight)).toBeLessThan(LOSS);
       }
-    });
+    }
   });
 });
 
@@ -161,7 +131,7 @@ describe.each(ALGORITHMS)('%s: adjoint identity', (algorithm) => {
   test.each(casesOf(algorithm, [...conv2dCases, ...ends]))('$name', (task) => {
     chosen.algorithm = algorithm;
     const inputs = { ...conv2dInputs(task), bias: null };
-    const { y, gradients } = solve(problem(task, inputs));
+    const { y, gradients } = solve(conv2dProblem(task, inputs));
     const product = dot(y, inputs.dy);
     const size = Math.sqrt(dot(y, y) * dot(inputs.dy, inputs.dy));
     expect(Math.abs(dot(inputs.x, gradients.x!) - product) / size).toBeLessThan(LOSS);
@@ -173,7 +143,9 @@ describe.each(ALGORITHMS)('%s: PyTorch', (algorithm) => {
   test.each(casesOf(algorithm, conv2dCases))('$name', (task) => {
     chosen.algorithm = algorithm;
     const expected = golden('conv2d', task.name);
-    const { y, gradients } = solve(problem(task, conv2dInputs(task), { x: 'channelsLast', weight: 'channelsLast' }));
+    const { y, gradients } = solve(
+      conv2dProblem(task, conv2dInputs(task), { x: 'channelsLast', weight: 'channelsLast' }),
+    );
     expect(relativeError(y, expected.y.data)).toBeLessThan(LOSS);
     expect(relativeError(gradients.x!, expected.dx!.data)).toBeLessThan(LOSS);
     expect(relativeError(gradients.weight!, expected.dw!.data)).toBeLessThan(LOSS);
@@ -215,7 +187,7 @@ test.each(threaded)('%s, side %i: one to three threads, the same bits', async (a
   for (const threads of [1, 2, 3]) {
     await shutdown();
     await init({ threads });
-    answers.push(...solveAll(problem(task, inputs), () => {}));
+    answers.push(...solveAll(conv2dProblem(task, inputs), () => {}));
   }
   await shutdown();
   await init({ threads: 1, debug: true });
@@ -252,7 +224,7 @@ describe('error per layer, over the largest output', () => {
       const dw = oracle.conv2dWeightGrad(x, dy, geometry);
       for (const [algorithm, , most] of allowed.filter((each) => each[1] === kernel)) {
         chosen.algorithm = algorithm;
-        const answer = solve(problem(task, inputs));
+        const answer = solve(conv2dProblem(task, inputs));
         expect(relativeError(answer.y, y), algorithm).toBeLessThan(most);
         expect(relativeError(answer.gradients.x!, dx), algorithm).toBeLessThan(most);
         expect(relativeError(answer.gradients.weight!, dw), algorithm).toBeLessThan(most);

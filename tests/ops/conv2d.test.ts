@@ -13,33 +13,11 @@ import * as oracle from '../reference/conv2d.ts';
 import { tapPosition } from '../reference/geometry.ts';
 import { coordinates, offset, places } from '../reference/indices.ts';
 import { type Shape, smallIntegers } from '../reference/values.ts';
-import { type Input, type Layout, layouts, type Problem, solve, withEngine } from './harness.ts';
+import { combinations, conv2dProblem } from './conv2d-problem.ts';
+import { solve, withEngine } from './harness.ts';
 
 // The product alone: Winograd's algorithm has tests of its own.
 withEngine({ threads: 1, debug: true, winograd: false });
-
-/** Layouts of x, weight and upstream gradient. */
-type Layouts = Partial<Record<'x' | 'weight' | 'dy', Layout>>;
-
-function problem(task: Conv2dCase, { geometry, x, weight, bias, dy }: Conv2dInputs, layout: Layouts = {}): Problem {
-  const inputs: Record<string, Input> = {
-    x: { data: x, shape: task.x, layout: layout.x },
-    weight: { data: weight, shape: task.weight, layout: layout.weight },
-  };
-  if (bias) inputs.bias = { data: bias, shape: [bias.length] };
-  return {
-    inputs,
-    run: (given) => conv2d(given.x!, given.weight!, given.bias, task.options),
-    dy: { data: dy, shape: geometry.y, layout: layout.dy },
-  };
-}
-
-/** Layouts that each operand meets at least once. */
-const combinations: readonly Layouts[] = layouts.map((x, i) => ({
-  x,
-  weight: layouts[(i + 1) % layouts.length]!,
-  dy: layouts[(i + 2) % layouts.length]!,
-}));
 
 describe('exact on integers', () => {
   test.each(conv2dCases)('$name', (task) => {
@@ -51,7 +29,7 @@ describe('exact on integers', () => {
     const db = oracle.conv2dBiasGrad(dy, geometry);
     for (const layout of combinations) {
       const label = JSON.stringify(layout);
-      const answer = solve(problem(task, inputs, layout));
+      const answer = solve(conv2dProblem(task, inputs, layout));
       expect(answer.shape).toEqual(geometry.y);
       expectEqual(answer.y, y, `y ${label}`);
       expectEqual(answer.gradients.x!, dx, `dx ${label}`);
@@ -64,7 +42,7 @@ describe('exact on integers', () => {
 describe('adjoint identity, exact on integers', () => {
   test.each(conv2dCases)('$name', (task) => {
     const inputs = { ...conv2dInputs(task, smallIntegers), bias: null };
-    const { y, gradients } = solve(problem(task, inputs));
+    const { y, gradients } = solve(conv2dProblem(task, inputs));
     const product = dot(y, inputs.dy);
     expect(dot(inputs.x, gradients.x!)).toBe(product);
     expect(dot(inputs.weight, gradients.weight!)).toBe(product);
@@ -76,7 +54,7 @@ describe('PyTorch', () => {
     const inputs = conv2dInputs(task);
     const expected = golden('conv2d', task.name);
     const tolerance = conv2dTolerance(inputs.geometry);
-    const { y, shape, gradients } = solve(problem(task, inputs, { x: 'channelsLast', weight: 'channelsLast' }));
+    const { y, shape, gradients } = solve(conv2dProblem(task, inputs, { x: 'channelsLast', weight: 'channelsLast' }));
     expect(shape).toEqual(expected.y.shape);
     expectClose(y, expected.y.data, { tolerance: tolerance.y, label: 'y' });
     expectClose(gradients.x!, expected.dx!.data, { tolerance: tolerance.dx, label: 'dx' });
@@ -135,7 +113,7 @@ describe('larger than every block: exact on integers', () => {
 
   test.each(tasks)('$name', (task) => {
     const inputs = conv2dInputs(task, smallIntegers);
-    const { y, gradients } = solve(problem(task, inputs));
+    const { y, gradients } = solve(conv2dProblem(task, inputs));
     for (let iy = 0; iy < y.length; iy += 97) expect(y[iy]).toBe(outputAt(iy, inputs));
     const product = dot(y, inputs.dy) - dot(inputs.bias!, gradients.bias!);
     expect(dot(inputs.x, gradients.x!)).toBe(product);
@@ -146,7 +124,7 @@ describe('larger than every block: exact on integers', () => {
 describe('gradients that nobody wants are not computed', () => {
   test.each(['x', 'weight', 'bias'])('%s alone', (wanted) => {
     const task = conv2dCases.find(({ name }) => name === '3x3')!;
-    const all = problem(task, conv2dInputs(task, smallIntegers));
+    const all = conv2dProblem(task, conv2dInputs(task, smallIntegers));
     const inputs = Object.entries(all.inputs).map(([name, input]) => [name, { ...input, constant: name !== wanted }]);
     const { gradients } = solve({ ...all, inputs: Object.fromEntries(inputs) });
     expect(Object.keys(gradients)).toEqual([wanted]);
