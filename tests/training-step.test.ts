@@ -281,6 +281,18 @@ describe('memoryLimit', () => {
     expect(shares.at(-1)!.plan.macs).toBeLessThan(1.4 * whole.plan.macs);
   });
 
+  it('holds for the programs of a whole and of a last short batch together', () => {
+    const { optimizer, x, y, loss } = setUp();
+    const whole = captureStep(loss, { optimizer }).prepare(x, y);
+    const memoryLimit = Math.round(0.8 * whole.peakBytes);
+    const step = captureStep(loss, { optimizer, memoryLimit });
+    const first = step.prepare(x, y).peakBytes;
+    const short = x.shape[0]! - 1;
+    const both = step.prepare(x.narrow(0, 0, short), y.narrow(0, 0, short)).peakBytes;
+    expect(both).toBeGreaterThan(first);
+    expect(both).toBeLessThanOrEqual(memoryLimit);
+  });
+
   it('that cannot be met says what the least is, and that can be met', () => {
     const { optimizer, x, y, loss } = setUp();
     const limited = (memoryLimit: number) => captureStep(loss, { optimizer, memoryLimit });

@@ -21,7 +21,7 @@ export interface CaptureStepOptions {
    */
   beforeUpdate?: (() => unknown) | undefined;
   /**
-   * Most bytes of linear memory that the step may take, `plan.peakBytes`. Activations that do not fit are forgotten after the
+   * Most bytes of linear memory that the step may take, `plan.peakBytes`: all its programs, also the one of a last short batch. Activations that do not fit are forgotten after the
    * forward pass and computed again for the backward pass (PyTorch: torch.utils.checkpoint): the same bits, more time.
    */
   memoryLimit?: number | undefined;

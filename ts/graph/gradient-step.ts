@@ -85,7 +85,7 @@ export class GradientStep {
   /** Bytes that the same would take with inputs of these kinds; nothing stays of it. */
   peakBytes(specs: readonly InputSpec[]): number {
     const entry = this.#capture(specs);
-    const program = this.#build(entry, this.#optimizer ? 'update' : kindOf(entry));
+    const program = this.#build(entry, this.#optimizer ? 'update' : kindOf(entry), []);
     const { peakBytes } = planOf([program]);
     program.dispose();
     return peakBytes;
@@ -161,11 +161,11 @@ export class GradientStep {
 
   #program(entry: Entry, kind: Kind): Program {
     let program = entry.programs.get(kind);
-    if (!program) entry.programs.set(kind, (program = this.#build(entry, kind)));
+    if (!program) entry.programs.set(kind, (program = this.#build(entry, kind, this.programs)));
     return program;
   }
 
-  #build({ captured, reached }: Entry, kind: Kind): Program {
+  #build({ captured, reached }: Entry, kind: Kind, others: readonly Program[]): Program {
     const { inputs, result: results } = captured;
     const started = kind === 'start' ? reached : kind === 'update' ? this.#optimizer!.parameters : [];
     const ends = [...inputs, ...results];
@@ -174,7 +174,7 @@ export class GradientStep {
     const update = kind === 'update' ? captureUpdate(this.#optimizer!, reached, this.#beforeUpdate) : [];
     const build = (list: readonly OpCall[]): Program =>
       new Program([...list, ...update], inputs, results, { deferred: true });
-    return fitIntoMemory({ calls, inputs, results }, this.#memoryLimit ?? Number.POSITIVE_INFINITY, build);
+    return fitIntoMemory({ calls, inputs, results, others }, this.#memoryLimit ?? Number.POSITIVE_INFINITY, build);
   }
 }
 

@@ -203,17 +203,20 @@ export interface StepCalls {
   readonly calls: readonly OpCall[];
   readonly inputs: readonly Tensor[];
   readonly results: readonly Tensor[];
+  /** Programs of the same step for other inputs, which stay. */
+  readonly others: readonly Program[];
 }
 
 /**
- * The program of a training step that takes at most `limit` bytes, activations computed again where that is needed. `build` makes
- * a program from calls, without taking memory.
+ * The program of a training step that takes at most `limit` bytes together with the others, activations computed again where that is
+ * needed. `build` makes a program from calls, without taking memory.
  *
  * @throws MemoryLimitError, a RangeError, naming the least peak found
  */
 export function fitIntoMemory(step: StepCalls, limit: number, build: (calls: readonly OpCall[]) => Program): Program {
   const whole = build(step.calls);
-  const peak = planOf([whole]).peakBytes;
+  const peakWith = (program: Program): number => planOf([...step.others, program]).peakBytes;
+  const peak = peakWith(whole);
   if (peak <= limit) return whole;
   whole.dispose();
   const checkpoints = new Checkpoints(step.calls, step.inputs, step.results);
@@ -225,7 +228,7 @@ export function fitIntoMemory(step: StepCalls, limit: number, build: (calls: rea
     for (let reached = true, aim = target; reached; ) {
       reached = forgetting.reach(aim);
       const program = build(forgetting.calls);
-      const { peakBytes } = planOf([program]);
+      const peakBytes = peakWith(program);
       if (peakBytes <= limit) return program;
       program.dispose();
       least = Math.min(least, peakBytes);
