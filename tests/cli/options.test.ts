@@ -56,6 +56,8 @@ describe('parseOptions', () => {
     ['--optimizer sgd --momentum 1', "--momentum must be from 0 to below 1, got '1'"],
     ['--momentum 0.9', '--momentum belongs to --optimizer sgd, not adam'],
     ['--seed x', "--seed must be a whole number from 0 to 4294967295, got 'x'"],
+    ['--threads -1', '--threads needs a value; one that starts with a dash is written --threads=-1'],
+    ['--threads=-1', "--threads must be a whole number from 1 to 256, got '-1'"],
     ['--threads 0', "--threads must be a whole number from 1 to 256, got '0'"],
   ])('%s', (line, message) => {
     let caught: unknown;

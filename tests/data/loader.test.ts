@@ -151,6 +151,12 @@ describe('TensorDataset', () => {
     expect(() => new TensorDataset({ data: [1] as unknown as Float32Array, shape: [1] }, labels(1))).toThrow(
       'TensorDataset: samples must be a Tensor or { data: typed array, shape }',
     );
+    expect(() => new TensorDataset(x, undefined as never)).toThrow(
+      'TensorDataset: targets must be a Tensor or { data: typed array, shape }',
+    );
+    expect(() => new TensorDataset({ data: new Float32Array(2) } as never, labels(1))).toThrow(
+      'TensorDataset: samples must be a Tensor or { data: typed array, shape }',
+    );
     expect(() => new TensorDataset(tensor(Int32Array.of(1)), labels(1))).toThrow('TensorDataset: samples must be f32');
   });
 });

@@ -87,6 +87,11 @@ describe('conv2d', () => {
     ['conv2d: stride must be a number or a pair of numbers, got [1]', TypeError, convolve({ stride: [1] })],
     ['conv2d: stride must be a number or a pair of numbers, got null', TypeError, convolve({ stride: null })],
     ['conv2d: padding must be a number or a pair of numbers, got null', TypeError, convolve({ padding: null })],
+    [
+      `conv2d: padding must be numbers or 'same', got "valid"; PyTorch's 'valid' is 0`,
+      TypeError,
+      convolve({ padding: 'valid' }),
+    ],
     ['conv2d: dilation must be a number or a pair of numbers, got null', TypeError, convolve({ dilation: null })],
     ['conv2d: padding must be a whole number >= 0, got -1', RangeError, convolve({ padding: -1 })],
     [
@@ -100,7 +105,6 @@ describe('conv2d', () => {
       }),
     ],
     ['conv2d: padding must be a whole number >= 0, got Infinity', RangeError, convolve({ padding: Infinity })],
-    ['conv2d: padding must be a number or a pair of numbers, got "valid"', TypeError, convolve({ padding: 'valid' })],
     ["conv2d: padding 'same' needs stride 1, got [2,2]", RangeError, convolve({ padding: 'same', stride: 2 })],
     ['conv2d: dilation must be a whole number >= 1, got 0', RangeError, convolve({ dilation: 0 })],
     ['conv2d: groups must be a whole number >= 1, got NaN', RangeError, convolve({ groups: Number.NaN })],

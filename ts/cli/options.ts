@@ -106,7 +106,10 @@ function parse(args: readonly string[]): Given {
     return parseArgs({ args: [...args], options: names, allowPositionals: false }).values;
   } catch (error) {
     // The first sentence says what is wrong; what follows is advice about `--`.
-    throw new UsageError((error as Error).message.split(/\.\s/)[0] as string);
+    const message = (error as Error).message;
+    const [, option] = /^Option '(--[\w-]+)' argument is ambiguous/.exec(message) ?? [];
+    if (option) throw new UsageError(`${option} needs a value; one that starts with a dash is written ${option}=-1`);
+    throw new UsageError(message.split(/\.\s/)[0]!);
   }
 }
 

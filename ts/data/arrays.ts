@@ -63,8 +63,9 @@ export class TensorDataset implements Dataset {
 type AnyArray = Float32Array | Int32Array | Uint8Array;
 
 function rowsOf(name: string, source: Tensor | Rows<AnyArray>): Rows<AnyArray> {
-  const { data, shape } = source instanceof Tensor ? { data: read(source), shape: source.shape } : source;
-  if (!(data instanceof Float32Array || data instanceof Int32Array || data instanceof Uint8Array)) {
+  const { data, shape } = source instanceof Tensor ? { data: read(source), shape: source.shape } : (source ?? {});
+  const numeric = data instanceof Float32Array || data instanceof Int32Array || data instanceof Uint8Array;
+  if (!numeric || !Array.isArray(shape)) {
     throw new TypeError(`TensorDataset: ${name} must be a Tensor or { data: typed array, shape }`);
   }
   if (shape.length === 0) throw new RangeError(`TensorDataset: ${name} of shape [] have no axis of rows`);

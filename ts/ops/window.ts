@@ -57,6 +57,8 @@ function sidesOf(
     // An odd total puts the extra zero behind.
     return reach.map((taps) => [Math.floor((taps - 1) / 2), Math.ceil((taps - 1) / 2)]);
   }
+  if (typeof padding === 'string')
+    throw new TypeError(`${op}: padding must be numbers or 'same', got ${printed(padding)}; PyTorch's 'valid' is 0`);
   if (Array.isArray(padding) && padding.length === 2 && padding.every(Array.isArray))
     return padding.map((side: Pair) => pairOf(op, 'padding', side, 0));
   return pairOf(op, 'padding', padding as Pair, 0).map((side) => [side, side]);
