@@ -11,6 +11,7 @@
 import { Input, Output, Table } from './record';
 import { scratch } from './control';
 import { copy, zero } from './patches';
+import { dotRow, packDots } from './dot-rows';
 import { addOuterProducts, multiplyRuns, NO_RESIDUAL, panelColumns, residualDistance } from './gemm';
 import { runJump } from './generated/micro-kernels';
 import { panelBytes, transposeBlock } from './pack';
@@ -61,6 +62,8 @@ export class ConvolveRowsArgs {
   tileColumns: i32;
   nc: i32;
   kc: i32;
+  /** For at most MOST_DOTS channels: bytes of scratch in front of the weights of dotRow; 0: panels are faster. */
+  dots: i32;
   lo: f32;
   hi: f32;
 }
@@ -119,7 +122,8 @@ class Window {
 
 /**
  * Tiles: for every phase groups x images x row blocks x column blocks x ceil(n / nc), channels fastest.
- * Scratch per lane, floats: WINDOW_HEAD + source rows of a tile x (its columns x channels rounded up to 4) + WINDOW_SLACK.
+ * Scratch per lane, floats: WINDOW_HEAD + source rows of a tile x (its columns x channels rounded up to 4) + WINDOW_SLACK; then, with
+ * `dots`, n x (4 + runs x (taps x channels rounded up to 4)) of the largest phase.
  */
 export function convolveRows(args: ConvolveRowsArgs, first: i32, last: i32, lane: i32): void {
   const channelBlocks = (args.n + args.nc - 1) / args.nc;
@@ -176,8 +180,9 @@ function convolveWindow(
     phase.taps,
     to + WINDOW_HEAD * 4,
   );
-  const panel = group * ((args.n + 7) >> 3) + (n >> 3);
-  multiplyWindow(args, phase, window, args.panels + <usize>panel * panelBytes(args.k));
+  const panels = args.panels + <usize>(group * ((args.n + 7) >> 3) + (n >> 3)) * panelBytes(args.k);
+  if (args.dots) dotWindow(args, phase, window, panels, to + <usize>args.dots);
+  else multiplyWindow(args, phase, window, panels);
 }
 
 /** Finds the source rows of a window that begins at column x, or copies them, channels inside, with zeros at both ends. */
@@ -213,6 +218,54 @@ function openWindow(source: RowSource, window: Window, image: usize, x: i32, run
     from += xRow;
     to += rowBytes;
   }
+}
+
+/** All of k at once, vectors running along it; `weights` is room for those of the phase. */
+function dotWindow(args: ConvolveRowsArgs, phase: RowPhase, window: Window, panel: usize, weights: usize): void {
+  const length = phase.taps * args.channels;
+  packDots(weights, panel, panelBytes(phase.firstK), phase.runs, length, args.n);
+  const lda = <usize>args.stepX * window.pixelBytes;
+  const ldc = (<usize>args.yColumn) << 2;
+  const residual = residualDistance(args.residual, args.y);
+  let c = window.y;
+  let top = window.top;
+  for (let i = 0; i < window.rows; i++) {
+    const first = firstRun(args, top, phase.runs);
+    const last = max(first, endRun(args, top, phase.runs));
+    dotRow(
+      window.columns,
+      args.n,
+      last - first,
+      length,
+      phase.runs,
+      first,
+      window.source + <usize>(top + first * args.dilation) * window.rowBytes,
+      lda,
+      <usize>args.dilation * window.rowBytes,
+      weights,
+      residual,
+      c,
+      ldc,
+      args.lo,
+      args.hi,
+    );
+    c += (<usize>args.yRow) << 2;
+    top += args.stepY;
+  }
+}
+
+/** Of `runs` runs, one in every dilation-th source row from `top` on, the first one inside the source, and the end of those that are. */
+// @ts-ignore: decorator
+@inline
+function firstRun(args: ConvolveRowsArgs, top: i32, runs: i32): i32 {
+  return top < 0 ? min(runs, (args.dilation - 1 - top) / args.dilation) : 0;
+}
+
+// @ts-ignore: decorator
+@inline
+function endRun(args: ConvolveRowsArgs, top: i32, runs: i32): i32 {
+  const room = args.height - top + args.dilation - 1;
+  return room < 0 ? 0 : min(runs, room / args.dilation);
 }
 
 /** Block by block of k: several whole runs, or equal pieces of one. */
@@ -294,10 +347,8 @@ function multiplyRows(
   let c = window.y + ((<usize>column) << 2);
   let top = window.top + run * args.dilation;
   for (let i = 0; i < window.rows; i++) {
-    // Runs first .. last - 1 lie inside the source.
-    const first = top < 0 ? min(runs, (args.dilation - 1 - top) / args.dilation) : 0;
-    const room = args.height - top + args.dilation - 1;
-    const last = max(first, room < 0 ? 0 : min(runs, room / args.dilation));
+    const first = firstRun(args, top, runs);
+    const last = max(first, endRun(args, top, runs));
     multiplyRuns(
       window.columns,
       last - first,

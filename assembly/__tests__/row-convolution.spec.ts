@@ -34,6 +34,7 @@ function convolve(x: f32[], panels: usize, phases: i32[], k: i32, outputs: i32, 
   args.tileRows = args.tileColumns = 2;
   args.nc = 8;
   args.kc = 64;
+  args.dots = 0;
   args.lo = -Infinity;
   args.hi = Infinity;
   convolveRows(args, 0, 64, 0);

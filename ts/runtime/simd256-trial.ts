@@ -181,6 +181,7 @@ export class Contestant {
       tileColumns: columns,
       nc: 8 * Math.ceil(n / 8),
       kc: 640,
+      dots: 0,
       lo: Number.NEGATIVE_INFINITY,
       hi: 1,
     });
