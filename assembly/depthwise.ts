@@ -293,11 +293,11 @@ function lastChannels(
   }
 }
 
-/** Outputs of the widest pair of vectors for these taps; 0 if there is none, or the engine does not take two vectors as one. */
+/** Outputs of the widest pair of vectors for these taps; 0 if there is none or single vectors do better: generated/depthwise-strips.ts says when. */
 // @ts-ignore: decorator
 @inline
 function pairWidth(taps: i32, step: i32): i32 {
-  if (ASC_FEATURE_RELAXED_SIMD) return panelColumns() > 8 ? widestPair(taps, step) : 0;
+  if (ASC_FEATURE_RELAXED_SIMD) return panelColumns() > 8 || step > 1 ? widestPair(taps, step) : 0;
   else return 0;
 }
 

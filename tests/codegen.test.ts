@@ -104,7 +104,7 @@ const relaxed: Expected = [
   [kernel('outer6'), 6 * 2 * 4],
   [kernel('outer5'), 5 * 2 * 4],
   [strip('taps3Stride1Width8'), 3 * 8],
-  [strip('taps3Stride2Width8'), 3 * 8],
+  [strip('taps3Stride2Width4Pair'), 3 * 4 * 2],
   [strip('taps5Stride1Width8'), 5 * 8],
   [sums('adjacent5x2'), 5 * 2],
   [winograd('columnsOfInput6'), 20],

@@ -9,8 +9,10 @@
 // Sums, the weights of one kernel row and a column are what fifteen vector registers hold. Every sum runs through rows and taps in order,
 // whatever the strip's width. Columns outside the source are left out: only the first and last taps - 1 columns can be, so only they ask.
 //
-// Pairs: a column is two vectors side by side, eight channels, where their weights fit the registers: for 256-bit mode, which takes them as one
-// vector and is 1.2 to 1.4 times as fast with them. On 128 bits they are not faster: narrow strips have too few sums in flight.
+// Pairs: a column is two vectors side by side, eight channels, where their weights fit the registers. 256-bit mode takes them as one vector and is
+// 1.2 to 1.4 times as fast with them. On 128 bits narrow strips have few sums in flight, but half as many pixels at a time are half as many lines
+// of the first-level cache: with stride 2, where a pixel meets few sums, that is 1 to 2 % alone and a fifth beside another thread of the core
+// (fused multiply-add; without it the product needs a register that is not there); with stride 1 wide strips are better.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -26,6 +28,9 @@ export const STRIPS = [
 ];
 
 const PAIRED = STRIPS.flatMap(({ pairs, ...shape }) => (pairs ? { ...shape, widths: pairs } : []));
+
+/** Strips that pairs replace where there is fused multiply-add. */
+const plainOnly = ({ stride, pairs }, width) => stride > 1 && pairs !== undefined && width > Math.max(...pairs);
 
 /** Outputs of the widest strip of all. */
 const WIDEST = 8;
@@ -54,19 +59,18 @@ function column(q, { taps, stride }, width, halves) {
 /** Residual, clamp, and the stores of each pixel side by side, as 256-bit mode wants them. */
 function finish(width, halves) {
   return [
+    'let at = from + result;',
     'if (residual) {',
     indent([
-      'let z = added;',
+      'let z = at + added;',
       range(width).map((j) => [
         j ? 'z += next;' : '',
         halves.map((h) => `a${j}${h} = f32x4.add(a${j}${h}, v128.load(z, ${16 * h}));`),
       ]),
-      `added += ${16 * halves.length};`,
     ]),
     '}',
     'const low = f32x4.splat(lo);',
     'const high = f32x4.splat(hi);',
-    'let at = to;',
     range(width).map((j) => [
       j ? 'at += next;' : '',
       halves.map((h) => `a${j}${h} = clamp(a${j}${h}, low, high);`),
@@ -96,12 +100,13 @@ function ${nameOf(shape, width, pair)}(
 ${lines([
   'do {',
   indent([
+    // Everything else is told by its distance from the source: the loop over channels carries as little as it can.
     'let from = x;',
-    'let to = y;',
-    'let added = residual;',
+    `const end = x + ((<usize>vectors) << ${pair ? 5 : 4});`,
+    'const result = y - x;',
+    'const added = residual - y;',
     'let panel = w;',
     pair ? '' : 'let step: usize = 16;',
-    'let rest = vectors;',
     'do {',
     indent([
       halves.map((h) => `let a0${h} = v128.load(panel, ${16 * h});`),
@@ -128,10 +133,9 @@ ${lines([
       '}',
       finish(width, halves),
       `from += ${16 * count};`,
-      `to += ${16 * count};`,
       pair ? 'panel += size;' : ['panel += step;', 'step = size - step;'],
     ]),
-    '} while (--rest > 0);',
+    '} while (from < end);',
     'x += xLine;',
     'y += yLine;',
     'if (residual) residual += yLine;',
@@ -228,9 +232,10 @@ function dispatch() {
   const key = ({ taps, stride }, width) => (taps * 2 + stride - 1) * 8 + width;
   const cases = (shapes, pair) =>
     shapes.flatMap((shape) =>
-      shape.widths.map(
-        (width) => `    case ${key(shape, width)}: ${nameOf(shape, width, pair)}(${parameters}); break;`,
-      ),
+      shape.widths.map((width) => {
+        const build = plainOnly(shape, width) ? 'if (!ASC_FEATURE_RELAXED_SIMD) ' : '';
+        return `    case ${key(shape, width)}: ${build}${nameOf(shape, width, pair)}(${parameters}); break;`;
+      }),
     );
   const ofShape = (shapes, value) =>
     shapes.map((shape) => `    case ${key(shape, 0) / 8}: return ${value(shape)};`).join('\n');
