@@ -111,7 +111,7 @@ export function forwardApplies(geometry: Sizes, algorithm: Conv2dAlgorithm): boo
 }
 
 export function inputGradAlgorithm(geometry: Sizes): Conv2dAlgorithm {
-  if (isDepthwise(geometry) && geometry.groups === geometry.y[1]) return 'depthwise';
+  if (isDepthwise(geometry)) return 'depthwise';
   return productAlgorithm(geometry, geometry.y, geometry.x, true);
 }
 

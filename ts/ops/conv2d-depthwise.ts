@@ -17,7 +17,7 @@ import type {
 import { forwardTaps, gradientPhases, type Phase, type Tap, tapOffset, withChannelsInside } from './conv2d-phases.ts';
 import { emitCopy } from './copy.ts';
 import { part } from './loops.ts';
-import { evenBlock, MAC_NANOSECONDS } from './product.ts';
+import { evenBlock, MAC_NANOSECONDS, temporaryCopy } from './product.ts';
 
 /** Taps as a grid of kernel rows x taps at even distances. */
 interface TapGrid {
@@ -167,9 +167,8 @@ function repeated(emit: Emitter, x: Tensor, outputs: number): Tensor {
   const [images, channels, height, width] = x.shape as Four;
   if (outputs === channels) return withChannelsInside(emit, x);
   const shape = [images, outputs, height, width];
-  const { storage } = emit.temporary(4 * sizeOf(shape));
   const strides = channelsLastStrides(shape);
-  const copy = new Tensor({ storage: storage as Storage, shape, dtype: x.dtype, strides });
+  const copy = temporaryLike(emit, { shape, dtype: x.dtype, strides, size: sizeOf(shape) });
   const times = outputs / channels;
   const everyTime = [strides[0]!, times, strides[2]!, strides[3]!];
   for (let offset = 0; offset < times; offset++) emitCopy(emit, part(copy, x.shape, everyTime, offset), x, true);
@@ -195,20 +194,42 @@ function emitForward(emit: Emitter, geometry: Conv2dGeometry, operands: ForwardO
   });
 }
 
+/** With a channel multiplier dx is a sum: of the first kernels' gradients of all channels, the second ones' and so on. */
 function emitInputGrad(emit: Emitter, geometry: Conv2dGeometry, { dx, dy, weight }: InputGradOperands): void {
   const { rows, columns, lo, hi } = geometry;
+  const [images, channels] = dx.shape as Four;
+  const [outputs, ...kernel] = weight.shape as Four;
+  const times = outputs / channels;
   const phases = gradientPhases(geometry, weight);
-  emitDepthwise(emit, {
-    y: dx,
-    x: dy,
-    panels: packDepthwise(emit, weight, null, null, phases),
-    residual: null,
-    phases,
-    step: [1, 1],
-    spread: [rows.stride, columns.stride],
-    lo,
-    hi,
-  });
+  const [image, , row, column] = dy.strides as Four;
+  const own = [images, channels, dy.shape[2]!, dy.shape[3]!];
+  const [output, ...tap] = weight.strides;
+  let residual: Operand = null;
+  for (let i = 0; i < times; i++) {
+    const gradient = part(dy, own, [image, times, row, column], i);
+    const first = part(weight, [channels, ...kernel], [times * output!, ...tap], i * output!);
+    const y = i === times - 1 ? dx : temporaryLike(emit, dx);
+    emitDepthwise(emit, {
+      y,
+      x: times === 1 ? dy : temporaryCopy(emit, gradient, channelsLastStrides(own)),
+      panels: packDepthwise(emit, first, null, null, phases),
+      residual,
+      phases,
+      step: [1, 1],
+      spread: [rows.stride, columns.stride],
+      lo,
+      hi,
+    });
+    residual = y;
+  }
+}
+
+function temporaryLike(
+  emit: Emitter,
+  { shape, dtype, strides, size }: Pick<Tensor, 'shape' | 'dtype' | 'strides' | 'size'>,
+): Tensor {
+  const { storage } = emit.temporary(4 * size);
+  return new Tensor({ storage: storage as Storage, shape, dtype, strides });
 }
 
 /** Multiply-adds per split of a weight gradient, about, and floats of all partial sums at most. */
@@ -272,7 +293,7 @@ function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x: source
   );
 }
 
-/** Depthwise convolution: `groups` equals the channels of the input; the input gradient takes one kernel per channel only. */
+/** Depthwise convolution: `groups` equals the channels of the input. */
 export const depthwise: Conv2dEmitters = {
   forward: emitForward,
   inputGrad: emitInputGrad,
