@@ -2,21 +2,8 @@
 //
 // Window oh covers the rows floor(oh H / OH) to ceil((oh + 1) H / OH) - 1, columns alike: windows overlap where OH does not
 // divide H, and repeat rows where OH > H. Row h lies in the windows floor(h OH / H) to ceil((h + 1) OH / H) - 1.
-import { Input, Output } from './record';
+import { PlanesArgs } from './pool-windows';
 import { madd, storeLanes } from './vector';
-
-
-@unmanaged
-export class AdaptivePoolArgs {
-  y: Output;
-  x: Input;
-  N: i32;
-  C: i32;
-  H: i32;
-  W: i32;
-  OH: i32;
-  OW: i32;
-}
 
 // @ts-ignore: decorator
 @inline
@@ -31,7 +18,7 @@ function windowEnd(index: i32, inputs: i32, outputs: i32): i32 {
 }
 
 /** y = mean of each window. A tile is an output pixel. */
-export function adaptiveAvgPool2d(args: AdaptivePoolArgs, first: i32, last: i32, lane: i32): void {
+export function adaptiveAvgPool2d(args: PlanesArgs, first: i32, last: i32, lane: i32): void {
   const bytes = (<usize>args.C) << 2;
   for (let pixel = first; pixel < last; pixel++) {
     const line = pixel / args.OW;
@@ -42,7 +29,7 @@ export function adaptiveAvgPool2d(args: AdaptivePoolArgs, first: i32, last: i32,
   }
 }
 
-function meanOfWindow(args: AdaptivePoolArgs, y: usize, image: usize, oh: i32, ow: i32): void {
+function meanOfWindow(args: PlanesArgs, y: usize, image: usize, oh: i32, ow: i32): void {
   const top = windowStart(oh, args.H, args.OH);
   const bottom = windowEnd(oh, args.H, args.OH);
   const left = windowStart(ow, args.W, args.OW);
@@ -60,7 +47,7 @@ function meanOfWindow(args: AdaptivePoolArgs, y: usize, image: usize, oh: i32, o
 }
 
 /** The transpose: y [N, H, W, C] gets its share of every window of x [N, OH, OW, C] that covers it. A tile is a pixel of y. */
-export function adaptiveAvgPool2dGrad(args: AdaptivePoolArgs, first: i32, last: i32, lane: i32): void {
+export function adaptiveAvgPool2dGrad(args: PlanesArgs, first: i32, last: i32, lane: i32): void {
   const bytes = (<usize>args.C) << 2;
   for (let pixel = first; pixel < last; pixel++) {
     const line = pixel / args.W;
@@ -71,7 +58,7 @@ export function adaptiveAvgPool2dGrad(args: AdaptivePoolArgs, first: i32, last: 
   }
 }
 
-function sharesOfWindows(args: AdaptivePoolArgs, y: usize, image: usize, h: i32, w: i32): void {
+function sharesOfWindows(args: PlanesArgs, y: usize, image: usize, h: i32, w: i32): void {
   const top = windowStart(h, args.OH, args.H);
   const bottom = windowEnd(h, args.OH, args.H);
   const left = windowStart(w, args.OW, args.W);

@@ -1,26 +1,11 @@
 // Average pooling. A tile is a block of output rows (forward) or of input rows (avgPool2dGrad), so that no two tiles write the same
 // element.
-import { firstInner, group, lastInner } from './pool-windows';
-import { Input, Output } from './record';
+import { WindowsArgs, firstInner, group, lastInner } from './pool-windows';
 import { storeLanes } from './vector';
 
 /** Geometry of the windows; PB and PR decide which taps beyond the padding count for the divisor. */
 @unmanaged
-export class AvgPoolArgs {
-  y: Output;
-  x: Input;
-  N: i32;
-  C: i32;
-  H: i32;
-  W: i32;
-  OH: i32;
-  OW: i32;
-  KH: i32;
-  KW: i32;
-  SH: i32;
-  SW: i32;
-  PT: i32;
-  PL: i32;
+export class AvgPoolArgs extends WindowsArgs {
   PB: i32;
   PR: i32;
   /** 1: padding counts in the divisor. */

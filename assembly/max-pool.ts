@@ -1,27 +1,12 @@
 // Max pooling. A tile is a block of output rows (forward), or of channels of one image (maxPool2dGrad, which scatters), so that no
 // two tiles write the same element.
-import { firstInner, firstTap, group, lastInner, lastTap } from './pool-windows';
+import { WindowsArgs, firstInner, firstTap, group, lastInner, lastTap } from './pool-windows';
 import { Input, Output } from './record';
 import { select, storeLanes } from './vector';
 
 
 @unmanaged
-export class PoolArgs {
-  y: Output;
-  x: Input;
-  N: i32;
-  C: i32;
-  H: i32;
-  W: i32;
-  OH: i32;
-  OW: i32;
-  KH: i32;
-  KW: i32;
-  SH: i32;
-  SW: i32;
-  /** Padding at the top and on the left. */
-  PT: i32;
-  PL: i32;
+export class PoolArgs extends WindowsArgs {
   DH: i32;
   DW: i32;
   /** Output rows per tile, counted over all images. */
@@ -30,24 +15,7 @@ export class PoolArgs {
 
 /** PoolArgs and where the indices go. */
 @unmanaged
-export class PoolIndicesArgs {
-  y: Output;
-  x: Input;
-  N: i32;
-  C: i32;
-  H: i32;
-  W: i32;
-  OH: i32;
-  OW: i32;
-  KH: i32;
-  KW: i32;
-  SH: i32;
-  SW: i32;
-  PT: i32;
-  PL: i32;
-  DH: i32;
-  DW: i32;
-  block: i32;
+export class PoolIndicesArgs extends PoolArgs {
   /** i32, as y: h W + w of the maximum in its input plane, -1 where a window holds no element. */
   indices: Output;
 }

@@ -6,6 +6,33 @@
 // Channels come in groups of 4. Where C is not a multiple of 4 but at least 4, the last group overlaps the one before it: the same
 // values are computed twice, and no partial stores are needed.
 
+import { Input, Output } from './record';
+
+/** From planes x to planes y. */
+@unmanaged
+export class PlanesArgs {
+  y: Output;
+  x: Input;
+  N: i32;
+  C: i32;
+  H: i32;
+  W: i32;
+  OH: i32;
+  OW: i32;
+}
+
+/** Planes and the windows over them. */
+@unmanaged
+export class WindowsArgs extends PlanesArgs {
+  KH: i32;
+  KW: i32;
+  SH: i32;
+  SW: i32;
+  /** Padding at the top and on the left. */
+  PT: i32;
+  PL: i32;
+}
+
 /** First tap that lies in the input, for a window that starts at `start`. */
 // @ts-ignore: decorator
 @inline

@@ -9,7 +9,7 @@ const SIZES = { i32: 4, u32: 4, f32: 4, i64: 8, u64: 8, f64: 8, Input: 4, Output
 const ADDRESSES = new Set(['Input', 'Output', 'Update', 'Table']);
 
 const KERNEL = /export function (\w+)\(\s*args: (\w+),\s*first: i32,\s*last: i32,\s*lane: i32,?\s*\): void/g;
-const RECORD = /@unmanaged\s*export class (\w+Args) \{([^}]*)\}/g;
+const RECORD = /@unmanaged\s*export class (\w+Args)(?: extends (\w+Args))? \{([^}]*)\}/g;
 const FIELD = /^\s*(\w+): (\w+);/gm;
 const CONSTANT = /export const ([A-Z][A-Z0-9_]*): (?:i32|usize|f32) = ([^;]+);/g;
 
@@ -41,14 +41,14 @@ function constantValue(text, known) {
 /** Everything declared in the kernel sources. */
 function readSources(folder) {
   const kernels = [];
-  const records = new Map();
+  const bodies = new Map();
   const constants = {};
   for (const file of readdirSync(folder)
     .filter((name) => name.endsWith('.ts'))
     .sort()) {
     const module = file.replace(/\.ts$/, '');
     const text = readFileSync(join(folder, file), 'utf8').replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, '');
-    for (const [, name, body] of text.matchAll(RECORD)) records.set(name, { ...layout(file, name, body), module });
+    for (const [, name, base, body] of text.matchAll(RECORD)) bodies.set(name, { file, base, body });
     for (const [, name, record] of text.matchAll(KERNEL)) kernels.push({ name, record, module });
     for (const [, name, value] of text.matchAll(CONSTANT)) {
       const number = constantValue(value, constants);
@@ -58,6 +58,12 @@ function readSources(folder) {
     }
   }
   kernels.sort((a, b) => (a.name < b.name ? -1 : 1));
+  /** The fields of a class follow those of the one that it extends. */
+  const fieldsOf = (name) => {
+    const { base, body } = bodies.get(name);
+    return base ? fieldsOf(base) + body : body;
+  };
+  const records = new Map([...bodies].map(([name, { file }]) => [name, layout(file, name, fieldsOf(name))]));
   return { kernels, records, constants };
 }
 
