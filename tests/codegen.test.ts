@@ -8,6 +8,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 
 /** What counts in a loop. */
 interface Loop {
+  /** Where it begins in the code of its function. */
+  start: number;
   /** Products: fused multiply-adds, or multiplications in the plain build. */
   products: number;
   /** Those on 256-bit registers. */
@@ -57,6 +59,7 @@ function loopsOf(instructions: readonly Instruction[]): Loop[] {
     const body = instructions.filter(({ at }) => start <= at && at <= end);
     const count = (pattern: RegExp): number => body.filter((instruction) => pattern.test(instruction.text)).length;
     loops.push({
+      start,
       products: count(/^vfmadd\d+ps|^v?mulps/),
       wide: count(/^(vfmadd\d+ps|vmulps) ymm/),
       spills: count(/[xy]mm\d+,\[r[bs]p|\[r[bs]p[^\]]*\],[xy]mm/),
@@ -76,12 +79,17 @@ function bytesTouched(functions: ReadonlyMap<string, string>): number {
   return count;
 }
 
-/** The loop of a function with the most products per instruction: the one that the time is spent in. */
+/**
+ * The loop of a function with the most products per instruction: the one that the time is spent in. Where it may go round early, in front
+ * of its last products, as long as it goes on.
+ */
 function hotLoop(functions: ReadonlyMap<string, string>, name: string): Loop {
   const code = functions.get(name);
   expect(code, `no code of ${name} was printed`).toBeDefined();
   const density = ({ products, instructions }: Loop): number => products / instructions;
-  return loopsOf(instructionsOf(code!)).sort((a, b) => density(b) - density(a))[0]!;
+  const [densest, ...others] = loopsOf(instructionsOf(code!)).sort((a, b) => density(b) - density(a));
+  const longer = others.filter((loop) => loop.start === densest!.start && density(loop) > 0.95 * density(densest!));
+  return [densest!, ...longer].sort((a, b) => b.products - a.products)[0]!;
 }
 
 const kernel = (name: string): string => `generated/micro-kernels/${name}`;
