@@ -1,7 +1,7 @@
 // From import to the first result of a 3x3 convolution, in fresh processes in turn: node bench/start.mjs [--runs 10] [--json FILE]
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,7 +22,9 @@ const LIBRARIES = [
   { library: 'nothing' },
   { library: 'feathermap' },
   { library: 'feathermap', note: ', compile cache', env: { NODE_COMPILE_CACHE: cache }, since: 22 },
-  { library: 'onnxruntime-web' },
+  ...(existsSync(new URL('./rivals/node_modules/onnxruntime-web', import.meta.url))
+    ? [{ library: 'onnxruntime-web' }]
+    : []),
 ];
 const contestants = runtimes().flatMap(({ name, node }) =>
   LIBRARIES.filter(({ since = 0 }) => Number(name.slice('node'.length)) >= since).map(
