@@ -5,6 +5,7 @@ import { type Emitter, type Location, NOWHERE } from '../runtime/command.ts';
 import type { Operand } from '../tensor/op.ts';
 import { channelsLastStrides, isChannelsLast, sizeOf } from '../tensor/shape.ts';
 import { locationOf, type Tensor } from '../tensor/tensor.ts';
+import { isColumn, lyingDown, type Placed } from './conv2d-column.ts';
 import type { Conv2dGeometry, ForwardOperands, Four, InputGradOperands } from './conv2d-geometry.ts';
 import {
   forwardTaps,
@@ -42,23 +43,18 @@ function optionalLocation(x: Operand): Location {
 /** Scratch for a row of the source with zeros around it. */
 export const LINE_BYTES = 4 * (kernels.LINE_FLOATS + 4);
 
-interface Convolution {
-  readonly y: Tensor;
-  readonly x: Tensor;
+interface Convolution extends Placed {
   readonly panels: Location;
   /** Added to y, in its layout. */
   readonly residual: Operand;
-  readonly phases: readonly Phase[];
-  /** Distance between windows on x, and between the pixels of a phase on y. */
-  readonly step: readonly [number, number];
-  readonly spread: readonly [number, number];
   readonly groups: number;
   readonly lo: number;
   readonly hi: number;
 }
 
 /** Emits y = all phases of a convolution of x. */
-function emitConvolution(emit: Emitter, convolution: Convolution): void {
+function emitConvolution(emit: Emitter, given: Convolution): void {
+  const convolution = isColumn(given) ? lyingDown(given) : given;
   const phases = rowPhases(convolution);
   const asItIs = phases && isPlanar(convolution.x, convolution.groups);
   const x = asItIs ? convolution.x : withChannelsInside(emit, convolution.x);
