@@ -23,10 +23,10 @@ import {
 import { reshape } from './shape.ts';
 import {
   emitSum,
-  type Geometry,
   inferReduction,
   REDUCE_OPTIONS,
   type ReduceOptions,
+  type ReductionGeometry,
   SUM,
   spread,
   sum,
@@ -93,7 +93,7 @@ export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
 
 // ---- Variance -------------------------------------------------------------------------------------------------------
 
-interface VarianceGeometry extends Geometry {
+interface VarianceGeometry extends ReductionGeometry {
   /** n - 1 or n. */
   readonly freedom: number;
 }
@@ -147,7 +147,7 @@ function kindOf(which: Which, dtype: DType): number {
   return which === 'max' ? kernels.MAX_INTEGER : kernels.MIN_INTEGER;
 }
 
-interface ExtremumGeometry extends Geometry {
+interface ExtremumGeometry extends ReductionGeometry {
   readonly kind: number;
 }
 

@@ -33,7 +33,7 @@ export interface ReduceOptions {
 export const REDUCE_OPTIONS = ['dim', 'keepdim'];
 
 /** What every reduction knows about its shapes. */
-export interface Geometry {
+export interface ReductionGeometry {
   readonly plan: ReductionPlan;
   /** The reduced dimensions. */
   readonly axes: readonly number[];
@@ -48,7 +48,7 @@ export function inferReduction(
   x: Tensor,
   { dim, keepdim = false }: ReduceOptions,
   options: PlanOptions,
-): Geometry & { readonly spec: (dtype: DType) => OutputSpec } {
+): ReductionGeometry & { readonly spec: (dtype: DType) => OutputSpec } {
   checkFlag(op, 'keepdim', keepdim);
   const axes = axesOf(op, dim, x.shape.length);
   const plan = planReduction(x.shape, x.strides, axes, options);
@@ -59,7 +59,7 @@ export function inferReduction(
 }
 
 /** A tensor of the reduced shape, repeated to the shape of x. */
-export function spread(y: Tensor, { kept, from }: Geometry): Tensor {
+export function spread(y: Tensor, { kept, from }: ReductionGeometry): Tensor {
   return expand(reshape(y, kept), from);
 }
 
@@ -90,7 +90,7 @@ const INTEGERS: ReductionKernels<{ bytes: number }> = {
   columns: kernels.sumIntegers,
   cost: 0.2,
 };
-export interface SumGeometry extends Geometry {
+export interface SumGeometry extends ReductionGeometry {
   /** What the sum is divided by. */
   readonly divisor: number;
 }
