@@ -293,7 +293,7 @@ function lastChannels(
   }
 }
 
-/** Outputs of the widest pair of vectors for these taps; 0 if there is none or single vectors do better: generated/depthwise-strips.ts says when. */
+/** Outputs of the widest pair of vectors for these taps; 0 if there is none or single vectors do better: build/depthwise-strips.mjs says when. */
 // @ts-ignore: decorator
 @inline
 function pairWidth(taps: i32, step: i32): i32 {

@@ -201,13 +201,18 @@ function touch(start: usize, bytes: usize): void {
   }
 }
 
-/** Touches the steps `start` .. `start + k` of `count` panels or, where these are short and whole, of those that follow as well; returns the end. */
+/**
+ * Touches the steps `start` .. `start + k` of `count` panels or, where these are short and whole, of those that follow as well, up to
+ * the last that `columns` has; returns the end.
+ */
 function touchPanels(panels: usize, size: usize, start: i32, k: i32, count: i32, columns: i32): usize {
+  const left = (columns + 7) >> 3;
+  count = min(count, left);
   const bytes = (<usize>k) << 5;
   if (bytes + 32 < size) {
     for (let p = 0; p < count; p++) touch(panels + <usize>p * size + panelBytes(start), bytes);
   } else {
-    count = max(count, min((columns + 7) >> 3, <i32>(TOUCHED_BYTES / size)));
+    count = max(count, min(left, <i32>(TOUCHED_BYTES / size)));
     touch(panels, <usize>count * size);
   }
   return panels + <usize>count * size;

@@ -72,8 +72,10 @@ export const ROW_PHASE_WORDS: i32 = 8;
 /** Floats of scratch in front of the window. */
 export const WINDOW_HEAD: i32 = 16;
 
-/** And behind it: what transposing a planar row writes beyond its last pixel, three more of eight channels. */
-export const WINDOW_SLACK: i32 = 24;
+/** Channels that a planar source has at most. */
+export const MOST_PLANES: i32 = 8;
+/** Floats of scratch behind the window: what transposing a planar row writes beyond its last pixel, three more. */
+export const WINDOW_SLACK: i32 = 3 * MOST_PLANES;
 
 /** Where windows are cut from; both kernels have these fields in common and hand them on. */
 @unmanaged

@@ -775,15 +775,20 @@ describe('compile', () => {
     interface Holder {
       head: nn.Module;
       later: nn.Module | null;
+      optional: nn.Module | false;
       list: nn.Module[];
       chain: nn.Sequential;
       extra?: nn.Module;
     }
     const chain = new nn.Sequential(plusOne());
-    const forward = (x: Tensor, { head, later, list, extra, chain }: Holder): Tensor =>
-      [head, later, ...list, extra, chain].reduce((value, layer) => layer?.forward(value) ?? value, x);
+    const forward = (x: Tensor, { head, later, optional, list, extra, chain }: Holder): Tensor =>
+      [head, later, optional || null, ...list, extra, chain].reduce(
+        (value, layer) => layer?.forward(value) ?? value,
+        x,
+      );
     const net = new Net({ head: plusOne(), chain }, forward as never) as unknown as nn.Module & Holder;
     net.later = null;
+    net.optional = false;
     net.list = [plusOne()];
     const run = compile(net, { input: [1] });
     const answer = (): number => run(ones([1])).item();
@@ -798,6 +803,7 @@ describe('compile', () => {
       [() => (net.extra = undefined as never), 7],
       [() => (chain[1] = double), 14],
       [() => (chain[0] = double), 24],
+      [() => (net.optional = double), 48],
     ];
     for (const [change, expected] of changes) {
       change();

@@ -135,7 +135,7 @@ ${lines([
       `from += ${16 * count};`,
       pair ? 'panel += size;' : ['panel += step;', 'step = size - step;'],
     ]),
-    '} while (from < end);',
+    '} while (from != end);',
     'x += xLine;',
     'y += yLine;',
     'if (residual) residual += yLine;',

@@ -11,7 +11,7 @@ export class PartsWatch {
   /** The modules, and how many properties each has: one that was added shows in the number. */
   readonly #wholes: readonly Whole[];
   readonly #counts: number[] = [];
-  /** Properties that hold a part or might one day, entries of arrays included: owner, name, value, one after the other. */
+  /** Properties, for whatever they hold may one day be a part, and entries of arrays: owner, name, value, one after the other. */
   readonly #owners: Record<string | number, unknown>[] = [];
   readonly #names: (string | number)[] = [];
   readonly #values: unknown[] = [];
@@ -53,7 +53,6 @@ export class PartsWatch {
 
   #noteProperty(owner: object, name: string): void {
     const value = (owner as Record<string, unknown>)[name];
-    if (value !== null && value !== undefined && typeof value !== 'object') return;
     // An index as a number is found without reading its digits.
     this.#add(owner, String(Number(name)) === name ? Number(name) : name, value);
     if (!Array.isArray(value)) return;

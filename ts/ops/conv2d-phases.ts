@@ -1,4 +1,5 @@
 // How a convolution is cut for the kernels: phases of outputs, the taps that reach them, and the runs that neighbouring taps form.
+import * as kernels from '../generated/kernels.ts';
 import type { Emitter } from '../runtime/command.ts';
 import { channelsLastStrides } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -6,16 +7,13 @@ import type { Conv2dGeometry, Four } from './conv2d-geometry.ts';
 import { temporaryCopy } from './product.ts';
 import type { WindowAxis } from './window.ts';
 
-/** Channels up to which a planar source is read as it is. */
-const MOST_PLANES = 8;
-
 /**
  * Whether the rows of x are brought channels inside while zeros are put around them, tile by tile, instead of by a copy: pictures, as
  * the first layer of a network finds them.
  */
 export function isPlanar(x: Tensor, groups: number): boolean {
   const channels = x.shape[1]!;
-  return groups === 1 && channels > 1 && channels <= MOST_PLANES && x.strides[1] !== 1 && x.strides[3] === 1;
+  return groups === 1 && channels > 1 && channels <= kernels.MOST_PLANES && x.strides[1] !== 1 && x.strides[3] === 1;
 }
 
 /** An operand whose channels are neighbours in memory: itself, or a copy. */
