@@ -293,6 +293,20 @@ describe('memoryLimit', () => {
     expect(both).toBeLessThanOrEqual(memoryLimit);
   });
 
+  it('lets the other programs go where all together cannot meet it, for the same bits', () => {
+    const run = (limited: boolean) => {
+      const { net, optimizer, x, y, loss } = setUp();
+      const { peakBytes } = captureStep(loss, { optimizer }).prepare(x, y);
+      const step = captureStep(loss, limited ? { optimizer, memoryLimit: peakBytes } : { optimizer });
+      const short = keep(x.narrow(0, 0, 31).contiguous());
+      const labels = keep(y.narrow(0, 0, 31).clone());
+      const losses = [0, 1, 2, 3, 4].map((i) => (i % 2 ? step(short, labels) : step(x, y)).item());
+      if (limited) expect(step.plan!.peakBytes).toBeLessThanOrEqual(peakBytes);
+      return [losses, ...values(net.parameters())];
+    };
+    expect(run(true)).toEqual(run(false));
+  });
+
   it('that cannot be met says what the least is, and that can be met', () => {
     const { optimizer, x, y, loss } = setUp();
     const limited = (memoryLimit: number) => captureStep(loss, { optimizer, memoryLimit });

@@ -3,6 +3,7 @@ import { backward } from '../autograd/backward.ts';
 import { gradientOf, setHasGradient } from '../autograd/gradient.ts';
 import { noGrad } from '../autograd/mode.ts';
 import { contiguous } from '../ops/copy.ts';
+import { MemoryLimitError } from '../runtime/errors.ts';
 import type { Storage } from '../runtime/storage.ts';
 import { checkReadable } from '../tensor/apply.ts';
 import type { OpCall } from '../tensor/op.ts';
@@ -161,8 +162,21 @@ export class GradientStep {
 
   #program(entry: Entry, kind: Kind): Program {
     let program = entry.programs.get(kind);
-    if (!program) entry.programs.set(kind, (program = this.#build(entry, kind, this.programs)));
+    if (!program) entry.programs.set(kind, (program = this.#fit(entry, kind)));
     return program;
+  }
+
+  /** Beside the other programs if the limit allows; else they go, and are made again when they are needed. */
+  #fit(entry: Entry, kind: Kind): Program {
+    const others = this.programs;
+    try {
+      return this.#build(entry, kind, others);
+    } catch (error) {
+      if (!(error instanceof MemoryLimitError) || !others.length) throw error;
+      for (const program of others) program.dispose();
+      for (const { programs } of this.#entries) programs.clear();
+      return this.#build(entry, kind, []);
+    }
   }
 
   #build({ captured, reached }: Entry, kind: Kind, others: readonly Program[]): Program {
