@@ -2,7 +2,8 @@
 //
 //   y[pixel, n] = clamp(bias[n] + residual[pixel, n] + sum of the lanes of  sum over k by fours of a[pixel, k ..] * w[n, k ..], lo, hi)
 //
-// Four pixels at a time share the loads of w, and two outputs those of a. A pixel's k are runs of floats, one in every source row
+// Four pixels at a time share the loads of w, and two outputs those of a. An output without a second one has two sums, for even and for
+// odd fours, so that there are eight in all; the pixels that are left over are summed in the same order. A pixel's k are runs of floats, one in every source row
 // that the kernel meets (row-convolution.ts).
 import { NO_RESIDUAL } from './gemm';
 import { laneMask, madd, sumLanes } from './vector';
@@ -80,8 +81,8 @@ export function dotRow(
       to += ldc << 2;
     }
     for (; pixel < count; pixel++) {
-      dot(runs, length, from, distance, w, first, residual, to, lo, hi);
-      if (pair) dot(runs, length, from, distance, w + next, first, residual, to + 4, lo, hi);
+      dot(runs, length, !pair, from, distance, w, first, residual, to, lo, hi);
+      if (pair) dot(runs, length, false, from, distance, w + next, first, residual, to + 4, lo, hi);
       from += lda;
       to += ldc;
     }
@@ -98,10 +99,11 @@ function finish(sum: v128, w: usize, residual: usize, c: usize, lo: f32, hi: f32
   store<f32>(c, min(max(y, lo), hi));
 }
 
-/** One pixel, one output. */
+/** One pixel, one output; the order of its sum is that of dots4x1 if `alternate`, else of dots4x2. */
 function dot(
   runs: i32,
   length: i32,
+  alternate: bool,
   a: usize,
   distance: usize,
   w: usize,
@@ -113,22 +115,28 @@ function dot(
 ): void {
   const mask = laneMask(length & 3);
   const whole = (<usize>(length & ~3)) << 2;
-  let sum = f32x4.splat(0);
+  let s = f32x4.splat(0);
+  let t = s;
   let u = w + first;
   for (; runs > 0; runs--) {
     const end = u + whole;
     let from = a;
+    let odd = false;
     for (; u < end; u += 16) {
-      sum = madd(v128.load(from), v128.load(u), sum);
+      if (odd) t = madd(v128.load(from), v128.load(u), t);
+      else s = madd(v128.load(from), v128.load(u), s);
       from += 16;
+      odd = alternate && !odd;
     }
     if (length & 3) {
-      sum = madd(v128.and(v128.load(from), mask), v128.load(u), sum);
+      const last = v128.and(v128.load(from), mask);
+      if (alternate) t = madd(last, v128.load(u), t);
+      else s = madd(last, v128.load(u), s);
       u += 16;
     }
     a += distance;
   }
-  finish(sum, w, residual, c, lo, hi);
+  finish(alternate ? f32x4.add(s, t) : s, w, residual, c, lo, hi);
 }
 
 /** Four pixels, one output. */

@@ -12,7 +12,7 @@ import { dot, expectClose, expectEqual } from '../reference/compare.ts';
 import * as oracle from '../reference/conv2d.ts';
 import { tapPosition } from '../reference/geometry.ts';
 import { coordinates, offset, places } from '../reference/indices.ts';
-import { type Shape, smallIntegers } from '../reference/values.ts';
+import { type Shape, smallIntegers, values } from '../reference/values.ts';
 import { combinations, conv2dProblem } from './conv2d-problem.ts';
 import { solve, withEngine } from './harness.ts';
 
@@ -61,6 +61,18 @@ describe('PyTorch', () => {
     expectClose(gradients.weight!, expected.dw!.data, { tolerance: tolerance.dw, label: 'dw' });
     if (inputs.bias) expectClose(gradients.bias!, expected.db!.data, { tolerance: tolerance.db, label: 'db' });
   });
+});
+
+test.each([1, 2, 3])('%i output channels: a pixel has the same bits wherever it stands', (outputs) => {
+  const x = values('constant/x', [13]);
+  const weight = values('constant/weight', [outputs, 13, 3, 3]);
+  const image = Float32Array.from({ length: 13 * 54 }, (_, i) => x[Math.floor(i / 54)]!);
+  const { y } = solve({
+    inputs: { x: { data: image, shape: [1, 13, 6, 9] }, weight: { data: weight, shape: [outputs, 13, 3, 3] } },
+    run: ({ x, weight }) => conv2d(x, weight),
+    dy: { data: values('constant/dy', [1, outputs, 4, 7]), shape: [1, outputs, 4, 7] },
+  });
+  for (let o = 0; o < outputs; o++) expect(new Set(y.subarray(28 * o, 28 * (o + 1))).size).toBe(1);
 });
 
 describe('larger than every block: exact on integers', () => {

@@ -163,15 +163,22 @@ function dotFloats({ runs, taps }: RowPhase, channels: number): number {
 
 /**
  * Bytes of scratch for the weights of few output channels if `dotRow` computes them faster than panels of eight columns, else 0.
- * Measured in cycles per pixel: 0.6 per vector of k and 10 for the end of each sum, against 1.1 per k and 6, whatever the columns.
+ * Measured in cycles per pixel: 0.6 per vector of k and 10 for the end of each sum, against 1.1 per k and 6, whatever the columns. Each tile
+ * fetches its weights from a panel, about 1.5 cycles per float.
  */
-function dotBytes(phases: readonly RowPhase[], channels: number, n: number): number {
+function dotBytes(
+  phases: readonly RowPhase[],
+  channels: number,
+  n: number,
+  tile: Record<'tileRows' | 'tileColumns', number>,
+): number {
   if (n > kernels.MOST_DOTS) return 0;
   let [dots, panels, most] = [0, 0, 0];
   for (const phase of phases) {
     const floats = dotFloats(phase, channels);
     const pixels = phase.rows * phase.columns;
-    dots += pixels * n * (0.15 * floats + 10);
+    const tiles = Math.ceil(phase.rows / tile.tileRows) * Math.ceil(phase.columns / tile.tileColumns);
+    dots += n * (pixels * (0.15 * floats + 10) + 1.5 * tiles * floats);
     panels += pixels * (1.1 * phase.depth + 6);
     most = Math.max(most, floats);
   }
@@ -195,7 +202,7 @@ function emitRowConvolution(emit: Emitter, convolution: Convolution, rowPhases: 
   }
   const macs = phases.reduce((sum, { rows, columns, depth }) => sum + images * rows * columns * groups * n * depth, 0);
   const { scratch: windowBytes, ...blocks } = rowBlocks(phases, step, channels, n, macs);
-  const weightBytes = dotBytes(phases, channels, n);
+  const weightBytes = dotBytes(phases, channels, n, blocks);
   const scratch = windowBytes + weightBytes;
   const tiles = phases.map(
     ({ rows, columns }) => Math.ceil(rows / blocks.tileRows) * Math.ceil(columns / blocks.tileColumns),
