@@ -1,6 +1,6 @@
 // Options of init, and what happens without it.
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { engine } from '../ts/runtime/engine.ts';
 import { supportsRelaxed } from '../ts/runtime/wasm.ts';
 import { engineInfo, init, ones, shutdown, tensor } from './feathermap.ts';
@@ -90,6 +90,20 @@ describe('init', () => {
     expect(engine().build).toBe(supportsRelaxed() ? 'relaxed' : 'simd');
   });
 
+  it.each(['deno', 'bun'])('starts no workers in %s, and says so', async (name) => {
+    const versions = { value: { ...process.versions, [name]: '2.0.0' } };
+    vi.stubGlobal('process', Object.create(process, { versions }));
+    try {
+      await init({ threads: 2 });
+      expect(engineInfo()).toMatchObject({
+        threads: 1,
+        threadsFallback: 'this runtime has no workers that share memory',
+      });
+    } finally {
+      vi.unstubAllGlobals();
+    }
+  });
+
   it('says why there is no 256-bit mode', async () => {
     await init({
       threads: 1,
@@ -100,6 +114,7 @@ describe('init', () => {
     expect(engineInfo()).toEqual({
       build: supportsRelaxed() ? 'relaxed' : 'simd',
       threads: 1,
+      threadsFallback: null,
       vectorBits: 128,
       simd256Fallback: expect.stringContaining('256-bit mode needs'),
     });

@@ -52,7 +52,7 @@ describe.runIf(available)('256-bit mode', () => {
     await shutdown();
     // Processors without AVX2, and machines too busy to show a gain, may refuse the mode, but for no other reason.
     if (info.simd256Fallback) return void expect(info.simd256Fallback).toMatch(/^V8 did not pair vectors: /);
-    expect(info).toEqual({ build: 'relaxed', threads, vectorBits: 256, simd256Fallback: null });
+    expect(info).toEqual({ build: 'relaxed', threads, threadsFallback: null, vectorBits: 256, simd256Fallback: null });
     const actual = await answersWith({ threads, experimentalSimd256: true });
     [...conv2dCases, ...larger].forEach(({ name }, i) => {
       for (const [j, bits] of expected[i]!.entries())

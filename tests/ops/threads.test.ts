@@ -20,6 +20,7 @@ import { sum } from '../../ts/ops/sum.ts';
 import { engine, init, shutdown } from '../../ts/runtime/engine.ts';
 import type { Tensor } from '../../ts/tensor/tensor.ts';
 import { integers, type Shape, values } from '../reference/values.ts';
+import { awaitWorkers, workerShares } from '../workers.ts';
 import { type Answer, expectSameBits, type Problem, solveAll } from './harness.ts';
 
 interface Task {
@@ -153,15 +154,14 @@ const tasks: Task[] = [
 
 const problems = tasks.map((task): [name: string, Problem] => [task.name, problem(task)]);
 
-/** Time for workers to come up: until then the calling thread does their work. */
-const settle = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 400));
-
 /** The answers of every road, by task. */
 async function answersOn(threads: number): Promise<Map<string, Answer[]>> {
   await init({ threads, debug: true });
-  if (threads > 1) await settle();
+  await awaitWorkers();
+  const before = workerShares();
   const found = problems.map(([name, each]): [string, Answer[]] => [name, solveAll(each, () => manualSeed(3))]);
   expect(engine().threads).toBe(threads);
+  expect(workerShares() > before).toBe(threads > 1);
   await shutdown();
   return new Map(found);
 }

@@ -3,7 +3,10 @@ import {
   COMMAND,
   DETAIL,
   EXTENT,
+  HEARTBEAT,
   INDEX_OUT_OF_RANGE,
+  LANE_BYTES,
+  LANE_STATE,
   LANES,
   MAX_LANES,
   SCRATCH,
@@ -32,7 +35,11 @@ import {
 
 /** Options of `init`. */
 export interface InitOptions {
-  /** Threads, the calling one included; `'auto'` takes the processors, 8 at most, where the runtime can share memory. Default `'auto'`. */
+  /**
+   * Threads, the calling one included; `'auto'` takes the processors, 8 at most. Workers start with the first program that has 0.2 ms of
+   * work to share. One thread runs alone where the runtime has no workers that share memory (all but Node), or refuses to start them:
+   * `engineInfo().threadsFallback` says why. Default `'auto'`.
+   */
   threads?: number | 'auto' | undefined;
   /** Pins the plain SIMD build, which gives the same bits on every engine and machine. Default false. */
   deterministic?: boolean | undefined;
@@ -91,7 +98,6 @@ export interface RunFailure {
 /** The running engine. Everything above reaches memory and kernels through it. */
 export class Engine {
   readonly build: Build;
-  readonly threads: number;
   /** Whether results may depend on nothing but the program: no choice is made by timing. */
   readonly deterministic: boolean;
   /** Whether vectors are paired into 256 bits, and why not if that was asked for. */
@@ -104,6 +110,8 @@ export class Engine {
   readonly #kernels: KernelExports;
   readonly #module: WebAssembly.Module;
   readonly #workerTimeout: number;
+  #threads: number;
+  #threadsFallback: string | null;
   #control = 0;
   #pool: WorkerPool | null = null;
   #staging = 0;
@@ -113,7 +121,6 @@ export class Engine {
 
   constructor(settings: EngineSettings, module: WebAssembly.Module, memory: LinearMemory, kernels: KernelExports) {
     this.build = settings.build;
-    this.threads = settings.threads;
     this.deterministic = settings.deterministic;
     this.simd256 = settings.simd256;
     this.debug = settings.debug;
@@ -122,11 +129,23 @@ export class Engine {
     this.#kernels = kernels;
     this.#module = module;
     this.#workerTimeout = settings.workerTimeout;
+    this.#threads = settings.threads;
+    this.#threadsFallback = supportsThreads() ? null : 'this runtime has no workers that share memory';
     const control = roundUp(Math.max(1024, kernels.heapBase() >>> 0), 64);
     memory.ensure(control + controlBytes);
     this.heap = new Heap(memory, control + controlBytes, settings.debug);
     this.#useControl(control);
     this.#stage(STAGING_BYTES);
+  }
+
+  /** Threads that compute, the calling one included. */
+  get threads(): number {
+    return this.#threads;
+  }
+
+  /** Why there can be one thread alone, else null. */
+  get threadsFallback(): string | null {
+    return this.#threadsFallback;
   }
 
   /** Starts a control block at `address`. */
@@ -209,10 +228,15 @@ export class Engine {
 
   /** Workers that live, if the program is worth them. Starting costs 5 ms, so what is over sooner never has any. */
   #startWorkers(program: number, count: number): void {
-    if (this.threads === 1) return;
     if (this.#pool?.broken) this.#discardPool();
-    if (!this.#pool && this.#kernels.worthWorkers(program, count))
-      this.#pool = new WorkerPool(this.#module, this.memory, this.#control, this.threads);
+    if (this.threads === 1 || this.#pool || !this.#kernels.worthWorkers(program, count)) return;
+    this.#pool = new WorkerPool(this.#module, this.memory, this.#control, this.threads);
+    const { failure } = this.#pool;
+    if (!failure) return;
+    // Those that did start know the control block, so it goes with them.
+    this.#threads = 1;
+    this.#threadsFallback = `workers could not be started: ${failure.message}`;
+    this.#discardPool();
   }
 
   /** Calls into wasm and says how it went. */
@@ -241,6 +265,13 @@ export class Engine {
     return { ...this.heap.statistics, memoryBytes: this.memory.bytes };
   }
 
+  /** Shares of work that each worker has finished since they were started. */
+  workerShares(): number[] {
+    return Array.from({ length: this.threads - 1 }, (_, i) =>
+      this.#read(LANE_STATE + (i + 1) * LANE_BYTES + HEARTBEAT),
+    );
+  }
+
   /** Ends the workers. */
   async stop(): Promise<void> {
     await this.#pool?.stop();
@@ -249,20 +280,28 @@ export class Engine {
 
   /**
    * Ends the workers and takes a new control block and new scratch memory. The old ones cannot reach those; what they may still write
-   * to is given back only when the last of them has ended.
+   * to is given back only when the last of them has ended. Where memory does not suffice it throws, and the next run tries again.
    */
   #discardPool(): void {
-    if (!this.#pool) return;
-    const ended = this.#pool.kill();
-    this.#pool = null;
-    const resume = this.heap.deferFrees();
-    void ended.then(resume);
-    const scratch = this.#scratch;
-    if (scratch) {
-      this.#scratch = this.heap.allocate(this.#scratchStride * this.threads);
-      this.heap.free(scratch);
+    const pool = this.#pool;
+    if (!pool) return;
+    pool.broken = true;
+    const { heap } = this;
+    const old = [this.#control, this.#scratch];
+    const control = heap.allocate(controlBytes);
+    try {
+      if (this.#scratch) this.#scratch = heap.allocate(this.#scratchStride * this.threads);
+    } catch (error) {
+      heap.free(control);
+      throw error;
     }
-    this.#useControl(this.heap.allocate(controlBytes));
+    const ended = pool.kill();
+    this.#pool = null;
+    const resume = heap.deferFrees();
+    void ended.then(resume);
+    // The first control block lies below the heap.
+    for (const address of old) if (heap.has(address)) heap.free(address);
+    this.#useControl(control);
   }
 
   #word(field: number, value: number): void {
@@ -455,7 +494,10 @@ export async function shutdown(): Promise<void> {
 /** What the running engine is. */
 export interface EngineInfo {
   readonly build: Build;
+  /** Threads that compute; workers among them start with the first program that has 0.2 ms of work to share. */
   readonly threads: number;
+  /** Why this runtime computes with one thread alone (it has no workers that share memory, or did not start them), else null. */
+  readonly threadsFallback: string | null;
   /** Width of the vectors that the kernels compute with. */
   readonly vectorBits: 128 | 256;
   /** Why `experimentalSimd256` was asked for and is not in use, else null. */
@@ -474,8 +516,14 @@ export interface EngineInfo {
  * ```
  */
 export function engineInfo(): EngineInfo {
-  const { build, threads, simd256 } = engine();
-  return { build, threads, vectorBits: simd256.active ? 256 : 128, simd256Fallback: simd256.reason };
+  const { build, threads, threadsFallback, simd256 } = engine();
+  return {
+    build,
+    threads,
+    threadsFallback,
+    vectorBits: simd256.active ? 256 : 128,
+    simd256Fallback: simd256.reason,
+  };
 }
 
 /**

@@ -21,11 +21,12 @@ interface WorkerHandle {
   ended: Promise<void>;
 }
 
-/** Whether this runtime can share memory with workers. */
+/** Whether workers share memory here: in Node. Deno and Bun have worker_threads too, but these workers are not tested there. */
 export function supportsThreads(): boolean {
   if (typeof SharedArrayBuffer === 'undefined') return false;
   if ((globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === false) return false;
-  return nodeProcess() !== undefined;
+  const versions = nodeProcess()?.versions;
+  return versions !== undefined && !versions.deno && !versions.bun;
 }
 
 /** Threads that `threads: 'auto'` means: the logical processors, 8 at most. */
@@ -55,8 +56,10 @@ const GRACE_MILLISECONDS = 2000;
 
 /** The workers of an engine, lanes 1 to `lanes - 1`; lane 0 is the thread that calls. A pool has a control block of its own. */
 export class WorkerPool {
-  /** True once a worker has ended: the engine then replaces the whole pool before the next run. */
+  /** True once the workers can no longer be relied on: the engine then lets go of them all before the next run. */
   broken = false;
+  /** What the runtime threw when it was to start a worker: it has no thread left, or does not permit any. Null if all were started. */
+  readonly failure: Error | null = null;
   readonly #workers: WorkerHandle[] = [];
   readonly #memory: LinearMemory;
   readonly #control: number;
@@ -64,12 +67,16 @@ export class WorkerPool {
   constructor(module: WebAssembly.Module, memory: LinearMemory, control: number, lanes: number) {
     this.#memory = memory;
     this.#control = control;
-    for (let lane = 1; lane < lanes; lane++)
-      this.#workers.push(
-        startWorker({ module, memory: memory.memory, control, lane }, () => {
-          this.broken = true;
-        }),
-      );
+    const onEnd = (): void => {
+      this.broken = true;
+    };
+    try {
+      for (let lane = 1; lane < lanes; lane++)
+        this.#workers.push(startWorker({ module, memory: memory.memory, control, lane }, onEnd));
+    } catch (error) {
+      this.broken = true;
+      this.failure = error instanceof Error ? error : new Error(String(error));
+    }
   }
 
   /** Asks the workers to leave and waits until they have; one that hangs is ended by force. */
