@@ -3,8 +3,9 @@
 // Never E[x^2] - E[x]^2 (mean 100, standard deviation 1: a variance of 0.998 for 0.9926). Each block takes two passes over
 // memory that the first one brought into the cache: a centre near its mean, then the sums of the deviations from it and of their
 // squares. The centre need not be the mean: what it misses, the sum of deviations says (mean 10^4 and deviation 10^-2 are right to
-// seven digits, though f32 knows 10^4 to 10^-3 only). What the blocks found is merged in f64 (Chan et al., "Updating Formulae and a
-// Pairwise Algorithm for Computing Sample Variances", 1979).
+// seven digits, though f32 knows 10^4 to 10^-3 only). A channel of a block whose sums leave f32 (256 times 10^37) is summed once
+// more in f64. What the blocks found is merged in f64 (Chan et al., "Updating Formulae and a Pairwise Algorithm for Computing Sample
+// Variances", 1979).
 import { blockLength, blocksOf, floats, partialOf, planeOffset, storeFloats } from './batch-norm-blocks';
 import { scratch } from './control';
 import { Input, Output, Update } from './record';
@@ -71,7 +72,36 @@ export function batchNormMomentsColumns(args: BatchNormMomentsArgs, first: i32, 
     columnDeviations(sums, x, rows, stride, centre);
     storeFloats(centre + stride, sums, C);
     storeFloats(centre + 2 * stride, sums + padded, C);
+    mendOverflow(centre, sums, x, rows, C);
   }
+}
+
+/** Computes anew the channels of a block whose sums of deviations, in `sums`, are not finite. */
+function mendOverflow(centre: usize, sums: usize, x: usize, rows: i32, C: i32): void {
+  const stride = floats(C);
+  for (let i: usize = 0; i < stride; i += 16) {
+    const s = v128.load(sums + i);
+    if (!v128.any_true(f32x4.ne(f32x4.sub(s, s), i32x4.splat(0)))) continue;
+    for (let at = i; at < min(stride, i + 16); at += 4) {
+      if (!isFinite(load<f32>(sums + at))) storeWideMoments(centre + at, stride, x + at, stride, rows);
+    }
+  }
+}
+
+/** Stores centre, sum of deviations and sum of their squares, `distance` bytes apart, of n floats every `step` bytes, summed in f64. */
+function storeWideMoments(to: usize, distance: usize, x: usize, step: usize, n: i32): void {
+  let sum: f64 = 0;
+  for (let i = 0; i < n; i++) sum += <f64>load<f32>(x + <usize>i * step);
+  const centre = <f64>(<f32>(sum / <f64>n));
+  let squares: f64 = 0;
+  for (let i = 0; i < n; i++) {
+    const d = <f64>load<f32>(x + <usize>i * step) - centre;
+    squares += d * d;
+  }
+  store<f32>(to, <f32>centre);
+  // Of an infinite number the mean is infinite, not NaN.
+  store<f32>(to + distance, isFinite(centre) ? <f32>(sum - <f64>n * centre) : 0);
+  store<f32>(to + 2 * distance, <f32>squares);
 }
 
 /** Adds rows to sums[c]. All loops over rows work in groups of 8 channels: the last may hold others' numbers. */
@@ -168,7 +198,9 @@ export function batchNormMomentsPlanes(args: BatchNormMomentsArgs, first: i32, l
     const centre = planeSum(x, n) / <f32>n;
     const at = partialOf(args.partials, 3, args.C, plane, b, blocks);
     store<f32>(at, centre);
-    planeDeviations(x, n, centre, at + floats(args.C), at + 2 * floats(args.C));
+    const distance = floats(args.C);
+    planeDeviations(x, n, centre, at + distance, at + 2 * distance);
+    if (!isFinite(load<f32>(at + distance))) storeWideMoments(at, distance, x, 4, n);
   }
 }
 

@@ -225,6 +225,37 @@ describe('batchNorm', () => {
     }
   });
 
+  test('numbers whose sum no f32 holds have the mean and variance of PyTorch', () => {
+    const moments = (data: Float32Array, shape: number[], layout: Layout): { mean: number[]; variance: number[] } =>
+      scope(() => {
+        const [mean, variance] = [zeros([shape[1]!]), zeros([shape[1]!])];
+        const x = tensor(data, { shape });
+        batchNorm(layout === 'channelsLast' ? channelsLast(x) : x, mean, variance, { training: true, momentum: 1 });
+        return { mean: [...mean.data()], variance: [...variance.data()] };
+      });
+    for (const layout of ['rowMajor', 'channelsLast'] as const) {
+      // Channels all equal, half and half, and small.
+      const [images, pixels] = [4, 64];
+      const large = Math.fround(1e37);
+      const data = new Float32Array(images * 3 * pixels);
+      for (let i = 0; i < data.length; i++) {
+        const channel = Math.floor(i / pixels) % 3;
+        data[i] = channel === 0 ? large : channel === 1 ? (i < data.length / 2 ? large : -large) : i % 2;
+      }
+      const { mean, variance } = moments(data, [images, 3, 8, 8], layout);
+      expect(mean).toEqual([large, 0, 0.5]);
+      expect(variance).toEqual([0, Number.POSITIVE_INFINITY, Math.fround((0.25 * 256) / 255)]);
+    }
+    expect(moments(new Float32Array(256).fill(1e37), [256, 1], 'rowMajor')).toEqual({
+      mean: [Math.fround(1e37)],
+      variance: [0],
+    });
+    expect(moments(Float32Array.of(1, Number.POSITIVE_INFINITY, 2, 3), [4, 1], 'rowMajor')).toEqual({
+      mean: [Number.POSITIVE_INFINITY],
+      variance: [Number.NaN],
+    });
+  });
+
   // f32 knows 10^4 to 10^-3 only, and the mean of a batch lies between its numbers.
   test.each([
     { mean: 100, deviation: 1, shape: [100_000, 1] },
