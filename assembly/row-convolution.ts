@@ -378,17 +378,21 @@ function multiplyRows(
 
 @unmanaged
 export class ConvolveRowsWeightGradArgs {
-  /** [splits][n][k]: a partial sum per split of the output rows; the gradient itself if there is one split. */
+  /** [splits][groups][n][k]: a partial sum per split of the output rows; the gradient itself if there is one split. */
   dw: Output;
   x: Input;
-  /** Channels-last and dense. */
+  /** Channels-last and dense, all images of a group before those of the next. */
   dy: Input;
   images: i32;
+  groups: i32;
+  /** Elements of x from one group to the next. */
+  xGroup: i32;
   /** Extent of dy. */
   rows: i32;
   columns: i32;
   height: i32;
   width: i32;
+  /** Source channels of a group. */
   channels: i32;
   xImage: i32;
   xChannel: i32;
@@ -397,6 +401,7 @@ export class ConvolveRowsWeightGradArgs {
   stepY: i32;
   stepX: i32;
   dilation: i32;
+  /** Output channels of a group. */
   n: i32;
   /** Kernel: runs, taps per run, source row and column of the first tap for output 0, 0. */
   runs: i32;
@@ -409,7 +414,7 @@ export class ConvolveRowsWeightGradArgs {
 }
 
 /**
- * dw[n, k] = sum over pixels of dy[pixel, n] * patch[pixel, k]. Tiles: ceil(images x rows / splitRows).
+ * dw[n, k] = sum over pixels of dy[pixel, n] * patch[pixel, k]. Tiles: groups x ceil(images x rows / splitRows), splits fastest.
  * Scratch per lane, floats: k x (n rounded up to 8) + WINDOW_HEAD + source rows of a window x (its columns x channels rounded up to
  * 4) + WINDOW_SLACK.
  */
@@ -418,35 +423,41 @@ export function convolveRowsWeightGrad(args: ConvolveRowsWeightGradArgs, first: 
   const ldc = (<usize>((args.n + 7) & ~7)) << 2;
   const sums = scratch(lane);
   const window = changetype<Window>(sums + <usize>k * ldc);
-  for (let split = first; split < last; split++) {
+  const rows = args.images * args.rows;
+  const splits = (rows + args.splitRows - 1) / args.splitRows;
+  for (let tile = first; tile < last; tile++) {
+    const group = tile / splits;
+    const split = tile % splits;
     zero(sums, ((<i32>ldc) >> 2) * k);
-    const end = min(args.images * args.rows, (split + 1) * args.splitRows);
+    const end = min(rows, (split + 1) * args.splitRows);
     let row = split * args.splitRows;
     while (row < end) {
       const i = row % args.rows;
       window.rows = min(args.tileRows, min(args.rows - i, end - row));
-      addWindow(args, window, row / args.rows, i, sums, ldc);
+      addWindow(args, window, group, row / args.rows, i, sums, ldc);
       row += window.rows;
     }
-    storeTransposed(args.dw + ((<usize>(split * args.n * k)) << 2), sums, ldc, k, args.n);
+    storeTransposed(args.dw + ((<usize>((split * args.groups + group) * args.n * k)) << 2), sums, ldc, k, args.n);
   }
 }
 
-/** Adds the products of the window's pixels, from output row i of an image on. */
+/** Adds the products of the window's pixels, from output row i of a group's image on. */
 function addWindow(
   args: ConvolveRowsWeightGradArgs,
   window: Window,
+  group: i32,
   image: i32,
   i: i32,
   sums: usize,
   ldc: usize,
 ): void {
   const source = changetype<RowSource>(changetype<usize>(args) + offsetof<ConvolveRowsWeightGradArgs>('height'));
-  const x = args.x + ((<usize>(image * args.xImage)) << 2);
+  const x = args.x + ((<usize>(group * args.xGroup + image * args.xImage)) << 2);
   window.top = i * args.stepY + args.top;
   window.columns = args.columns;
   openWindow(source, window, x, args.left, args.runs, args.taps, changetype<usize>(window) + WINDOW_HEAD * 4);
-  const dy = args.dy + ((<usize>((image * args.rows + i) * args.columns * args.n)) << 2);
+  const rows = (group * args.images + image) * args.rows + i;
+  const dy = args.dy + ((<usize>(rows * args.columns * args.n)) << 2);
   const k = args.taps * args.channels;
   let top = window.top;
   for (let run = 0; run < args.runs; run++) {

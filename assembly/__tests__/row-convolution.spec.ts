@@ -87,7 +87,8 @@ describe('convolveRowsWeightGrad', () => {
     store<f32>(args.dw + 16, -77);
     args.x = floats(image);
     args.dy = floats([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
-    args.images = args.xColumn = 1;
+    args.images = args.groups = args.xColumn = 1;
+    args.xGroup = 0;
     args.rows = args.columns = 4;
     args.height = args.width = args.xRow = 3;
     args.channels = args.n = args.stepY = args.stepX = args.dilation = 1;

@@ -102,6 +102,13 @@ describe('larger than every block: exact on integers', () => {
       options: { groups: 3, stride: [1, 2] },
     },
     {
+      name: 'groups 4 of 8 channels, several splits of the pixels',
+      x: [3, 32, 41, 40],
+      weight: [20, 8, 3, 3],
+      options: { groups: 4, padding: 1 },
+    },
+    { name: 'groups 60 of 2 channels', x: [2, 120, 8, 8], weight: [120, 2, 3, 3], options: { groups: 60, padding: 1 } },
+    {
       name: 'depthwise of 200 channels',
       x: [1, 200, 21, 20],
       weight: [200, 1, 3, 3],

@@ -60,6 +60,12 @@ const tasks: Task[] = [
     run: ({ x, w, b }) => conv2d(x!, w!, b, { padding: 1, stride: 2, groups: 2 }),
   },
   {
+    name: 'conv2d groups 6 of 4 channels',
+    shapes: { x: [8, 24, 41, 37], w: [30, 4, 3, 3], b: [30] },
+    y: [8, 30, 41, 37],
+    run: ({ x, w, b }) => conv2d(x!, w!, b, { padding: 1, groups: 6 }),
+  },
+  {
     name: 'batch normalisation, channels innermost',
     shapes: { x: image, weight: [24], bias: [24] },
     y: image,

@@ -78,28 +78,28 @@ const MOST_ROW_WEIGHT = 12288;
 /** Floats of source rows and gradients per window: most of a first-level cache. */
 const GRADIENT_WINDOW = 6144;
 
-/** The kernel in the form that `convolveRowsWeightGrad` takes, if it has it and is small. */
-function weightGradRows(geometry: Conv2dGeometry, x: Tensor): RowPhase | null {
-  const { rows, columns, groups, weight } = geometry;
-  const source = sourceOf(x, groups);
-  if (!(isPlanar(x, groups) || isAdjacent(source)) || columns.outputs < LEAST_ROW || sizeOf(weight) > MOST_ROW_WEIGHT)
-    return null;
+/** The kernel of an ungrouped convolution in the form that `convolveRowsWeightGrad` takes, if it has it and is small. */
+function weightGradRows(geometry: Conv2dGeometry): RowPhase | null {
+  const { x, rows, columns, weight } = geometry;
+  if (columns.outputs < LEAST_ROW || sizeOf(weight) > MOST_ROW_WEIGHT) return null;
   const taps = forwardTaps(geometry, () => 0);
-  return rowPhase({ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }, source.channels);
+  return rowPhase({ rows: rows.outputs, columns: columns.outputs, offset: 0, taps }, x[1]);
 }
 
+/** For x and dy of the first group; those of the next follow, each behind all images of the one before. */
 function emitRowWeightGrad(
   emit: Emitter,
   geometry: Conv2dGeometry,
   { dw, x, dy }: WeightGradOperands,
   phase: RowPhase,
 ): void {
-  const { y, rows, columns, macs } = geometry;
-  const [images, n] = y;
+  const { y, rows, columns, groups, macs } = geometry;
+  const images = y[0];
+  const n = y[1] / groups;
   const source = sourceOf(x, 1);
   const { runs, taps, dy: top, dx: left, depth } = phase;
   const dilation = Math.max(1, phase.dilation);
-  const splitRows = Math.max(1, Math.ceil(splitPixels(geometry, 1) / Math.max(1, columns.outputs)));
+  const splitRows = Math.max(1, Math.ceil(splitPixels(geometry, groups) / Math.max(1, columns.outputs)));
   const splits = Math.max(1, Math.ceil((images * rows.outputs) / splitRows));
   const line = 4 * Math.ceil((((columns.outputs - 1) * columns.stride + taps) * source.channels) / 4);
   const halo = (runs - 1) * dilation + 1 - rows.stride;
@@ -115,6 +115,8 @@ function emitRowWeightGrad(
       x: locationOf(x),
       dy: locationOf(dy),
       images,
+      groups,
+      xGroup: x.size,
       rows: rows.outputs,
       columns: columns.outputs,
       ...source,
@@ -130,7 +132,7 @@ function emitRowWeightGrad(
       splitRows,
       tileRows,
     },
-    { tiles: splits, work: macs * MAC_NANOSECONDS, scratch: 4 * floats },
+    { tiles: groups * splits, work: macs * MAC_NANOSECONDS, scratch: 4 * floats },
   );
   emitSumPartials(emit, dw, partials, splits);
 }
@@ -166,49 +168,48 @@ function emitPatchWeightGrad(emit: Emitter, geometry: Conv2dGeometry, { dw, x, d
   emitSumPartials(emit, dw, partials, splits);
 }
 
-/** The channels of every group on their own, channels-last, in one copy. */
-function channelGroups(emit: Emitter, x: Tensor, groups: number): Tensor[] {
+/** The channels of every group on their own, channels-last, in one copy: the first group's, which the others follow. */
+function channelGroups(emit: Emitter, x: Tensor, groups: number): Tensor {
   const [images, all, height, width] = x.shape as Four;
   const channels = all / groups;
   const [image, channel, row, column] = x.strides as Four;
   const shape = [groups, images, height, width, channels];
   const copy = temporaryCopy(emit, part(x, shape, [channels * channel, image, row, column, channel]));
   const own = [images, channels, height, width];
-  return Array.from({ length: groups }, (_, g) => part(copy, own, channelsLastStrides(own), g * sizeOf(own)));
+  return part(copy, own, channelsLastStrides(own));
 }
 
 /** Channels of a group up to which gathering its patches costs more than copies of x and dy: 1.2 to 2 times, measured on Zen 4. */
 const FEW_CHANNELS = 16;
 
-function groupsRepayCopies({ groups, weight, rows, columns }: Conv2dGeometry): boolean {
+/** The kernel of one group in the form that `convolveRowsWeightGrad` takes, if all groups in copies of their own are faster. */
+function groupRows(geometry: Conv2dGeometry): RowPhase | null {
+  const { groups, weight, x, rows, columns } = geometry;
   const windows = weight[2] * weight[3] > 1 && rows.stride === 1 && columns.stride === 1;
-  return groups > 1 && weight[1] <= FEW_CHANNELS && windows && columns.outputs >= LEAST_ROW;
-}
-
-/** Convolutions of their own, one per group: their pixels are neighbours, so that rows are read as those of an ungrouped one. */
-function emitGroups(emit: Emitter, geometry: Conv2dGeometry, { dw, x, dy }: WeightGradOperands): void {
-  const { groups, macs } = geometry;
-  const [outputs, ...kernel] = geometry.weight;
-  const weight: Four = [outputs / groups, ...kernel];
-  const gradients = channelGroups(emit, dy, groups);
-  channelGroups(emit, x, groups).forEach((source, g) => {
-    const gradient = gradients[g]!;
-    const own = { x: source.shape as Four, y: gradient.shape as Four, weight, groups: 1, macs: macs / groups };
-    const sum = part(dw, weight, dw.strides, g * weight[0] * dw.strides[0]!);
-    emitUngrouped(emit, { ...geometry, ...own }, { dw: sum, x: source, dy: gradient });
+  if (groups === 1 || weight[1] > FEW_CHANNELS || !windows) return null;
+  const [outputs, ...kernel] = weight;
+  const [images, channels, ...extent] = x;
+  return weightGradRows({
+    ...geometry,
+    weight: [outputs / groups, ...kernel],
+    x: [images, channels / groups, ...extent],
+    groups: 1,
   });
-}
-
-function emitUngrouped(emit: Emitter, geometry: Conv2dGeometry, operands: WeightGradOperands): void {
-  const asItIs = isPlanar(operands.x, geometry.groups);
-  const x = asItIs ? operands.x : withChannelsInside(emit, operands.x);
-  const phase = weightGradRows(geometry, x);
-  if (phase) emitRowWeightGrad(emit, geometry, { ...operands, x }, phase);
-  else emitPatchWeightGrad(emit, geometry, { ...operands, x: withChannelsInside(emit, x) });
 }
 
 /** Emits the weight gradient. */
 export function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, operands: WeightGradOperands): void {
-  const emitter = groupsRepayCopies(geometry) ? emitGroups : emitUngrouped;
-  emitter(emit, geometry, operands);
+  const { groups } = geometry;
+  const ofGroup = groupRows(geometry);
+  if (ofGroup) {
+    const dy = channelGroups(emit, operands.dy, groups);
+    emitRowWeightGrad(emit, geometry, { ...operands, x: channelGroups(emit, operands.x, groups), dy }, ofGroup);
+    return;
+  }
+  const asItIs = isPlanar(operands.x, groups);
+  const x = asItIs ? operands.x : withChannelsInside(emit, operands.x);
+  const readable = groups === 1 && (asItIs || isAdjacent(sourceOf(x, 1)));
+  const phase = readable ? weightGradRows(geometry) : null;
+  if (phase) emitRowWeightGrad(emit, geometry, { ...operands, x }, phase);
+  else emitPatchWeightGrad(emit, geometry, { ...operands, x: withChannelsInside(emit, x) });
 }
