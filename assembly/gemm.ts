@@ -202,13 +202,13 @@ function touch(start: usize, bytes: usize): void {
 }
 
 /**
- * Touches the steps `start` .. `start + k` of `count` panels or, where these are short and whole, of those that follow as well, up to
- * the last that `columns` has; returns the end.
+ * Touches the `k` steps from `start` on of the panels that products take at a time or, where these are short and whole, of those that
+ * follow as well, up to the last that `columns` has; returns the end.
  */
-function touchPanels(panels: usize, size: usize, start: i32, k: i32, count: i32, columns: i32): usize {
+export function touchPanels(panels: usize, size: usize, start: i32, k: i32, columns: i32): usize {
   const left = (columns + 7) >> 3;
-  count = min(count, left);
   const bytes = (<usize>k) << 5;
+  let count = min(panelColumns() >> 3, left);
   if (bytes + 32 < size) {
     for (let p = 0; p < count; p++) touch(panels + <usize>p * size + panelBytes(start), bytes);
   } else {
@@ -265,7 +265,7 @@ export function multiplyBlock(
   const width = panelColumns();
   let touched = far && rows <= FEW_STRIPS * stripRows() ? panels : <usize>-1;
   for (; column < columns; column += width) {
-    if (panels >= touched) touched = touchPanels(panels, size, start, k, width >> 3, columns - column);
+    if (panels >= touched) touched = touchPanels(panels, size, start, k, columns - column);
     multiplyPanels(
       rows,
       k,
