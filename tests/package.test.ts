@@ -26,6 +26,7 @@ interface Manifest {
   exports: Record<string, string | { types: string; default: string }>;
   dependencies?: Record<string, string>;
 }
+const WASM_HEADER = Buffer.from([0, 97, 115, 109, 1, 0, 0, 0]);
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Manifest;
 /** Names to import: 'feathermap', 'feathermap/train', ... */
 const entries = Object.entries(manifest.exports).filter(
@@ -159,6 +160,27 @@ describe('importing', () => {
     const loaded = [...readFileSync(log, 'utf8').matchAll(/wasm\/(.*)/g)].map(([, file]) => file);
     expect(loaded).toEqual([`${expected}.wasm`]);
   });
+
+  it('takes the text where the file beside it is of another version', () => {
+    const file = join(home, 'dist/wasm/simd.wasm');
+    const bytes = readFileSync(file);
+    // A module that can be compiled, and whose instance lacks every export.
+    const others = [
+      WASM_HEADER,
+      Buffer.concat([WASM_HEADER, bytes.subarray(-40, -1), Buffer.from('-')]),
+      bytes.subarray(0, -40),
+    ];
+    try {
+      for (const other of others) {
+        writeFileSync(file, other);
+        const source =
+          "import { init, ones } from 'feathermap'; await init({ threads: 1, build: 'simd' }); console.log(ones([3]).sum().item());";
+        expect(run('stale.js', source)).toBe('3');
+      }
+    } finally {
+      writeFileSync(file, bytes);
+    }
+  });
 });
 
 it('types hold for a strict program', () => {
@@ -206,6 +228,18 @@ it('types hold for a strict program', () => {
   expect([status, stdout]).toEqual([0, '']);
 });
 
+/** A program's beginning that prints, at the end, how its workers ended: with 0 if their code ran and left when it was asked to. */
+const WATCH_WORKERS = `
+  const workerThreads = process.getBuiltinModule('node:worker_threads');
+  const ends = [];
+  workerThreads.Worker = class extends workerThreads.Worker {
+    constructor(...order) { super(...order); this.on('exit', (code) => ends.push(code)); }
+  };
+  process.on('exit', () => console.log('workers', ends.join()));
+`;
+/** Work enough for workers to be started. */
+const WORK = 'const x = ones([1024, 1024]); console.log(x.matmul(x).mean().item());';
+
 describe('bundles', () => {
   const everything = names.map((name, i) => `export * as part${i} from '${name}';`).join('\n');
 
@@ -215,22 +249,28 @@ describe('bundles', () => {
   });
 
   it('make no code from strings: they run under a strict content security policy', () => {
-    const source = `import { init, nn, ones } from 'feathermap';
+    const source = `import { init, nn, ones, shutdown } from 'feathermap';
+      ${WATCH_WORKERS}
       await init({ threads: 2 });
       new nn.Linear(4, 2).forward(ones([1, 4])).sum().backward();
-      try { (0, eval)('1'); } catch { console.log('refused'); }`;
-    expect(run('policy.js', source, ['--disallow-code-generation-from-strings'])).toBe('refused');
+      try { (0, eval)('1'); } catch { console.log('refused'); }
+      ${WORK}
+      await shutdown();`;
+    expect(run('policy.js', source, ['--disallow-code-generation-from-strings'])).toBe('refused\n1024\nworkers 0');
   });
 
   it('run, in one file and in several', async () => {
-    const source =
-      "import { init, ones } from 'feathermap'; await init({ threads: 2 }); console.log(ones([4]).add(1).sum().item());";
+    const source = `import { init, ones, shutdown } from 'feathermap';
+      ${WATCH_WORKERS}
+      await init({ threads: 2 });
+      ${WORK}
+      await shutdown();`;
     for (const options of [{}, { minify: true }, { splitting: true, minify: true }]) {
       const files = await bundle(source, { ...options, entryNames: 'main' });
       rmSync(join(project, 'bundle'), { recursive: true, force: true });
       mkdirSync(join(project, 'bundle'));
       for (const [path, code] of files) writeFileSync(path, code);
-      expect(run('bundle/main.js')).toBe('8');
+      expect(run('bundle/main.js')).toBe('1024\nworkers 0');
     }
   });
 

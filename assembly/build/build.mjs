@@ -7,6 +7,7 @@ import { generateBindings } from './bindings.mjs';
 import { generateDepthwiseStrips } from './depthwise-strips.mjs';
 import { generateDepthwiseSums } from './depthwise-sums.mjs';
 import { generateMicroKernels } from './micro-kernels.mjs';
+import { stamp, writeStamps } from './stamp.mjs';
 import { generateWinogradTransforms } from './winograd-transforms.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -42,5 +43,8 @@ generateDepthwiseSums(root);
 generateBindings(root);
 for (const target of targets) {
   await compile(target);
-  if (RELEASE.includes(target)) embed(target);
+  if (!RELEASE.includes(target)) continue;
+  stamp(`build/${target}.wasm`);
+  embed(target);
 }
+writeStamps(RELEASE);

@@ -1,4 +1,5 @@
 // Which build of the kernels to use, where its bytes come from, and how it is instantiated.
+import { stamps } from '../generated/stamps.ts';
 import { nodeProcess } from './node.ts';
 
 /** The exports of every build (assembly/index.ts). */
@@ -46,7 +47,7 @@ export function supportsRelaxed(): boolean {
 /** The bytes of a build. */
 export async function kernelBytes(build: Build, threads: boolean): Promise<Uint8Array<ArrayBuffer>> {
   const name = threads ? (`${build}-mt` as const) : build;
-  return fileBytes(`../wasm/${name}.wasm`) ?? decodeBase64(await embedded[name]());
+  return fileBytes(name) ?? decodeBase64(await embedded[name]());
 }
 
 /** The builds for platforms without files. Each lies behind its own dynamic import, so that only one is ever downloaded. */
@@ -58,16 +59,19 @@ const embedded = {
 };
 
 /**
- * A file of the package, where this runs as Node or Bun unpacked it: 5 ms faster to come by than the embedded text. Undefined elsewhere: in
- * browsers, in bundles, and in Deno, which would ask its user for permission.
+ * A build's file in the package, where this runs as Node or Bun unpacked it: 5 ms faster to come by than the embedded text. Undefined
+ * elsewhere: in browsers, in Deno, which would ask its user for permission, and in bundles, where a file that lies there by chance may be of
+ * another version: only one with the right stamp (assembly/build/stamp.mjs) is taken.
  */
-function fileBytes(path: string): Uint8Array<ArrayBuffer> | undefined {
+function fileBytes(name: keyof typeof stamps): Uint8Array<ArrayBuffer> | undefined {
   const process = nodeProcess();
   if (!process || process.versions.deno) return undefined;
   // Bundlers would take `new URL(..., import.meta.url)` for a file to pack.
   const here = import.meta.url;
   try {
-    return process.getBuiltinModule('node:fs').readFileSync(new URL(path, here));
+    const bytes = process.getBuiltinModule('node:fs').readFileSync(new URL(`../wasm/${name}.wasm`, here));
+    const stamp = stamps[name];
+    return stamp && bytes.toString('latin1', bytes.length - stamp.length) === stamp ? bytes : undefined;
   } catch {
     return undefined;
   }
