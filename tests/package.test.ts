@@ -274,9 +274,9 @@ describe('bundles', () => {
     }
   });
 
-  it('leave out what is not used, and download 76 kB at most', async () => {
+  it.each(['browser', 'node'] as const)('for %s leave out what is not used; 76 kB at most', async (platform) => {
     const code = async (source: string): Promise<string> => {
-      const files = await bundle(source, { splitting: true, minify: true });
+      const files = await bundle(source, { splitting: true, minify: true, platform });
       // The kernels are chunks of their own, downloaded one at a time.
       return [...files]
         .filter(([path]) => !/(simd|relaxed)/.test(path))
