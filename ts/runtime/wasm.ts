@@ -70,11 +70,17 @@ function fileBytes(name: keyof typeof stamps): Uint8Array<ArrayBuffer> | undefin
   const here = import.meta.url;
   try {
     const bytes = process.getBuiltinModule('node:fs').readFileSync(new URL(`../wasm/${name}.wasm`, here));
-    const stamp = stamps[name];
-    return stamp && bytes.toString('latin1', bytes.length - stamp.length) === stamp ? bytes : undefined;
+    return isStamped(bytes, stamps[name]) ? bytes : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Whether `bytes` end with a stamp. The loop takes 0.01 ms where a Buffer's first `toString` takes 0.1. */
+function isStamped(bytes: Uint8Array, stamp: string): boolean {
+  const start = bytes.length - stamp.length;
+  for (let i = 0; i < stamp.length; i++) if (bytes[start + i] !== stamp.charCodeAt(i)) return false;
+  return stamp !== '';
 }
 
 /** What decodes base64 natively; a loop over the characters of a build takes milliseconds before the optimising compiler sees it. */
