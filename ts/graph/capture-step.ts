@@ -21,8 +21,9 @@ export interface CaptureStepOptions {
    */
   beforeUpdate?: (() => unknown) | undefined;
   /**
-   * Most bytes of linear memory that the step may take, `plan.peakBytes`: all its programs, also the one of a last short batch. Activations that do not fit are forgotten after the
-   * forward pass and computed again for the backward pass (PyTorch: torch.utils.checkpoint): the same bits, more time.
+   * Most bytes of linear memory that the step may take, `plan.peakBytes`: all its programs, also the one of a last short batch.
+   * Activations that do not fit are forgotten after the forward pass and computed again for the backward pass (PyTorch:
+   * torch.utils.checkpoint): the same bits, more time.
    */
   memoryLimit?: number | undefined;
 }
@@ -38,6 +39,8 @@ export interface CapturedStep<Result extends StepResult> {
   /**
    * The largest batch whose step takes at most `bytes` of linear memory, 0 if none does. `inputs` is a batch of any size: the first
    * dimension of all inputs that share that of the first one. With `memoryLimit`, computing twice counts in.
+   * Batches of other sizes, such as a last short one, have programs of their own: where `memoryLimit` has no room for all of them
+   * they take turns, and the step is captured anew at every change.
    */
   largestBatch(bytes: number, ...inputs: Tensor[]): number;
   /** Trains on a batch some times (default 10) and says where the time goes: `String(step.profile([x, y]))`. */
