@@ -36,10 +36,10 @@ import { worst } from './reference/compare.ts';
 /** Of the largest logit: what the project promises of every network. */
 const LOGITS = 1e-4;
 /**
- * Of the norm: gradients and running statistics of a step from four images of 64 x 64. Measured: gradients 1e-5 (ResNet-18, VGG-11)
- * and 8e-5 (MobileNetV2), statistics 2e-6; PyTorch's own float32 is off by 5e-6 and 7e-5. The room is for other algorithms, and
- * for an activation that rounding moves over a bound of ReLU or ReLU6: one of the 16 that a late channel of MobileNetV2 has changes
- * the gradients before it by 1e-2 (VGG-11: 1e-3), and one of 600,000 activations always lies within 3e-7 of a bound.
+ * Of the norm: gradients and running statistics of a step from four images of 64 x 64. PyTorch's own float32 is off by 5e-6
+ * (ResNet-18, VGG-11) and 7e-5 (MobileNetV2), this engine by 1e-5 and 8e-5, statistics by 2e-6, and by up to 7e-4 where rounding
+ * moves an activation over a bound of its ReLU. One of the 16 that a late channel of MobileNetV2 has would change all gradients
+ * before it by 1e-2, which is why the images of these steps are chosen.
  */
 const GRADIENTS = 1e-3;
 const RUNNING = 5e-5;
@@ -69,8 +69,8 @@ function load(net: nn.Module, prefix = ''): void {
     });
 }
 
-function images(task: ModelCase, batch: number, size: number): Tensor {
-  const { data, shape } = modelImages(task.name, batch, size);
+function images(name: string, batch: number, size: number): Tensor {
+  const { data, shape } = modelImages(name, batch, size);
   return tensor(data, { shape });
 }
 
@@ -114,7 +114,7 @@ describe('logits', () => {
   test.each(modelCases.filter(({ sizes }) => sizes))('$name', (task) => {
     const net = loaded(task);
     for (const size of task.sizes!) {
-      const x = images(task, task.batch ?? 1, size);
+      const x = images(task.name, task.batch ?? 1, size);
       const expected = unpacked(modelAnswers[task.name]!.logits![size]!, Float32Array);
       const eager = noGrad(() => net.forward(x));
       expect(relativeError(eager.data(), expected), `${size} x ${size}, eager`).toBeLessThan(LOGITS);
@@ -159,16 +159,19 @@ describe('one training step', () => {
   afterEach(shutdown);
   test.each(modelCases.filter(({ train }) => train))('$name', async (task) => {
     await init({ threads: 1 });
-    const { batch, size, head, tolerance = GRADIENTS } = task.train!;
+    const { batch, size, head, images: source = task.name } = task.train!;
     const net = build(task, task.dropout ? { dropout: 0 } : {});
     if (head) Object.assign(net, { classifier: new nn.Sequential(new nn.Linear(head[0]!, head[1]!)) });
     load(net);
     const { loss: expectedLoss, gradients, running } = modelAnswers[task.name]!.train!;
-    const loss = crossEntropy(net.forward(images(task, batch, size)), tensor(modelTarget(task.name, batch, head?.[1])));
+    const loss = crossEntropy(
+      net.forward(images(source, batch, size)),
+      tensor(modelTarget(task.name, batch, head?.[1])),
+    );
     expect(Math.abs(loss.item() - expectedLoss) / expectedLoss).toBeLessThan(LOGITS);
     loss.backward();
     const found = [...net.namedParameters()].map(([key, parameter]) => [key, parameter.grad!] as const);
-    expectChecksums(found, gradients, tolerance, 'gradient');
+    expectChecksums(found, gradients, GRADIENTS, 'gradient');
     expectChecksums(statistics(net), running, RUNNING, 'running statistics');
     for (const [key, count] of net.namedBuffers())
       if (key.endsWith('num_batches_tracked')) expect(count.item()).toBe(1);
@@ -228,7 +231,7 @@ function trained(road: 'eager' | 'captured'): number[][] {
     return loss;
   };
   const step = road === 'eager' ? eager : captureStep(lossOf, { optimizer });
-  const [x, y] = [images(task, 4, 32), tensor(modelTarget('small', 4, 10))];
+  const [x, y] = [images(task.name, 4, 32), tensor(modelTarget('small', 4, 10))];
   const losses = [1, 2, 3].map(() => step(x, y).item());
   return [losses, ...Object.values(net.stateDict()).map((value) => [...value.data()])];
 }
@@ -273,19 +276,23 @@ test('ResNet-18 learns digits as it does in PyTorch', async () => {
   load(net);
   const optimizer = new optim.SGD(net.parameters(), { lr, momentum });
   const step = captureStep((x: Tensor, y: Tensor) => crossEntropy(net.forward(x), y), { optimizer });
-  const losses = Array.from({ length: steps }, (_, i) =>
+  const trainOn = (i: number): number =>
     scope(() => {
       const labels = tensor(Int32Array.from(data.labels.subarray(batch * i, batch * (i + 1))));
       return step(digits(data, batch * i, batch), labels).item();
-    }),
-  );
+    });
+  const losses = Array.from({ length: steps }, (_, i) => trainOn(i));
   // A step this small multiplies a rounding error by three at most: PyTorch's own float32 leaves the float64 curve by 5e-3 within
-  // twelve of them, this engine by 2e-3.
+  // twelve of them, this engine by 2e-3 at most.
   losses.forEach((loss, i) => {
-    expect(Math.abs(loss - mnistLosses[i]!), `loss ${i}: ${loss}, PyTorch ${mnistLosses[i]}`).toBeLessThan(0.02);
+    expect(Math.abs(loss - mnistLosses[i]!), `loss ${i}: ${loss}, PyTorch ${mnistLosses[i]}`).toBeLessThan(0.006);
   });
   const mean = (part: readonly number[]): number => part.reduce((sum, loss) => sum + loss, 0) / part.length;
-  for (const curve of [losses, mnistLosses]) expect(mean(curve.slice(-4))).toBeLessThan(0.9 * mean(curve.slice(0, 4)));
+  expect(mean(losses.slice(-4))).toBeLessThan(0.9 * mean(losses.slice(0, 4)));
+  // Larger steps, whose rounding errors grow, are not compared: they have to learn.
+  optimizer.lr = 30 * lr;
+  const learnt = Array.from({ length: 2 * steps }, (_, i) => trainOn(i % steps));
+  expect(mean(learnt.slice(-4))).toBeLessThan(0.25 * mean(losses.slice(0, 4)));
 });
 
 test('the golden answers stay small', () => {

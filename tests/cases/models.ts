@@ -16,8 +16,11 @@ export interface ModelCase {
   compiled?: boolean;
   /** Whether it has dropout, which the training step does without. */
   dropout?: boolean;
-  /** With `head` one dense layer of that size takes the place of the classifier. `tolerance` is that of gradients. */
-  train?: { batch: number; size: number; head?: readonly number[]; tolerance?: number };
+  /**
+   * With `head` one dense layer of that size takes the place of the classifier. `images` is the name that its images come from, by
+   * default that of the model: chosen so that no activation of the last layers lies near a bound of its ReLU.
+   */
+  train?: { batch: number; size: number; head?: readonly number[]; images?: string };
 }
 
 /** What torchvision answered. */

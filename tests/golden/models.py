@@ -119,7 +119,7 @@ def training_step(case):
         net.classifier = torch.nn.Sequential(torch.nn.Linear(*head))
     load(net).train()
     target = torch.from_numpy(integers(f"{case['name']}/target", batch, 0, head[1] - 1 if head else 999))
-    loss = F.cross_entropy(net(images(case["name"], batch, size)), target)
+    loss = F.cross_entropy(net(images(case["train"].get("images", case["name"]), batch, size)), target)
     loss.backward()
     gradients = [sums for key, parameter in net.named_parameters() for sums in checksums(key, parameter.grad)]
     running = [sums for key, buffer in net.named_buffers() if buffer.dim() for sums in checksums(key, buffer)]
