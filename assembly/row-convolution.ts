@@ -430,7 +430,7 @@ export class ConvolveRowsWeightGradArgs {
 }
 
 /**
- * dw[n, k] = sum over pixels of dy[pixel, n] * patch[pixel, k]. Tiles: groups x ceil(images x rows / splitRows), splits fastest.
+ * dw[n, k] = sum over pixels of dy[pixel, n] * patch[pixel, k]. Tiles: groups x ceil(images x rows / splitRows), one at least, splits fastest.
  * Scratch per lane, floats: k x (n rounded up to 8) + WINDOW_HEAD + source rows of a window x (its columns x channels rounded up to
  * 4) + WINDOW_SLACK.
  */
@@ -440,7 +440,8 @@ export function convolveRowsWeightGrad(args: ConvolveRowsWeightGradArgs, first: 
   const sums = scratch(lane);
   const window = changetype<Window>(sums + <usize>k * ldc);
   const rows = args.images * args.rows;
-  const splits = (rows + args.splitRows - 1) / args.splitRows;
+  // Without images there is one split, which writes zeros.
+  const splits = max(1, (rows + args.splitRows - 1) / args.splitRows);
   for (let tile = first; tile < last; tile++) {
     const group = tile / splits;
     const split = tile % splits;
