@@ -22,6 +22,11 @@ export function withChannelsInside(emit: Emitter, x: Tensor): Tensor {
   return temporaryCopy(emit, x, channelsLastStrides(x.shape));
 }
 
+/** An operand as rows of it are read: planar as it is, or channels inside. */
+export function readByRows(emit: Emitter, x: Tensor, groups: number): Tensor {
+  return isPlanar(x, groups) ? x : withChannelsInside(emit, x);
+}
+
 /** A tap of the kernel: where it reads, relative to the first tap of an unpadded window, and its place in the weight. */
 export interface Tap {
   readonly dy: number;

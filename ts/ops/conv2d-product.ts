@@ -15,6 +15,7 @@ import {
   LEAST_ROW,
   type Phase,
   type RowPhase,
+  readByRows,
   rowPhase,
   runsOf,
   sourceOf,
@@ -56,10 +57,9 @@ interface Convolution extends Placed {
 function emitConvolution(emit: Emitter, given: Convolution): void {
   const convolution = isColumn(given) ? lyingDown(given) : given;
   const phases = rowPhases(convolution);
-  const asItIs = phases && isPlanar(convolution.x, convolution.groups);
-  const x = asItIs ? convolution.x : withChannelsInside(emit, convolution.x);
-  if (phases) emitRowConvolution(emit, { ...convolution, x }, phases);
-  else emitPatchConvolution(emit, { ...convolution, x });
+  const { x, groups } = convolution;
+  if (phases) emitRowConvolution(emit, { ...convolution, x: readByRows(emit, x, groups) }, phases);
+  else emitPatchConvolution(emit, { ...convolution, x: withChannelsInside(emit, x) });
 }
 
 /**

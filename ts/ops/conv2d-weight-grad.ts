@@ -11,6 +11,7 @@ import {
   isPlanar,
   LEAST_ROW,
   type RowPhase,
+  readByRows,
   rowPhase,
   runsOf,
   sourceOf,
@@ -206,9 +207,8 @@ export function emitWeightGrad(emit: Emitter, geometry: Conv2dGeometry, operands
     emitRowWeightGrad(emit, geometry, { ...operands, x: channelGroups(emit, operands.x, groups), dy }, ofGroup);
     return;
   }
-  const asItIs = isPlanar(operands.x, groups);
-  const x = asItIs ? operands.x : withChannelsInside(emit, operands.x);
-  const readable = groups === 1 && (asItIs || isAdjacent(sourceOf(x, 1)));
+  const x = readByRows(emit, operands.x, groups);
+  const readable = groups === 1 && (isPlanar(x, 1) || isAdjacent(sourceOf(x, 1)));
   const phase = readable ? weightGradRows(geometry) : null;
   if (phase) emitRowWeightGrad(emit, geometry, { ...operands, x }, phase);
   else emitPatchWeightGrad(emit, geometry, { ...operands, x: withChannelsInside(emit, x) });
